@@ -1,0 +1,176 @@
+"""A real sweep beside KerasTuner's: the same cores, data, model, space, trials and epochs.
+
+    pip install -e '.[benchmark]'
+    python -m benchmarks.keras_tuner --data FER2013 --way emoray --out emoray.json
+    python -m benchmarks.keras_tuner --data FER2013 --way random --out random.json
+    python -m benchmarks.keras_tuner --data FER2013 --way hyperband --out hyperband.json
+    python -m benchmarks.keras_tuner --compare emoray.json random.json hyperband.json
+
+Each way runs in a process of its own and notes, from its start without the preparation of the data, when each epoch
+ended and its validation accuracy. The comparison tells seconds to the same number of trained epochs, and the best
+validation accuracy after the same time. KerasTuner trains with `model.fit` on arrays in memory, its usual way.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoray import cluster, config
+
+SWEEP = """
+name: benchmark
+data: {{path: {data}, leaks: drop, split: {{validation: 0.06, selection: 0.08, test: official}}{limit}}}
+models: [{{name: simple_cnn, trials: {trials}, depth: 3, width: 16, dropout: {{uniform: [0.0, 0.3]}}}}]
+train:
+  epochs: {epochs}
+  batch_size: {{choice: [64, 128]}}
+  optimizer: {{name: adam, learning_rate: {{loguniform: [5e-4, 3e-3]}}}}
+search: {{metric: accuracy, scheduler: {{name: {scheduler}}}}}
+"""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The end of an epoch of some trial: seconds since the start, and its validation accuracy."""
+
+    seconds: float
+    accuracy: float
+
+
+class Noted:
+    """The epochs of a sweep, noted as they end."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.epochs: list[Epoch] = []
+        self.seen = 0
+
+    def add(self, accuracy: float) -> None:
+        self.epochs.append(Epoch(time.perf_counter() - self.began, accuracy))
+
+    def update(self, studies: Any) -> None:
+        """Follow emoray's search."""
+        for trial in studies.table.log[self.seen :]:
+            history = studies.table.trials[trial].history
+            if len(self.epochs) < sum(len(other.history) for other in studies.table):
+                self.add(history[-1]["accuracy"])
+        self.seen = len(studies.table.log)
+
+
+def through_emoray(sweep: config.Sweep) -> list[Epoch]:
+    from emoray import placement, search, trials
+    from emoray.run_folder import RunFolder
+    from emoray.trial.data import load
+
+    prepared = _prepared(sweep)
+    noted = Noted(time.perf_counter())
+    with cluster.connected(None, [sweep.folder], print) as machine, tempfile.TemporaryDirectory() as folder:
+        slots = placement.slots(sweep, machine, "memory")
+        search.run(sweep, trials.TrialTable(RunFolder(Path(folder))), load(prepared, "memory"), slots, noted)
+    return noted.epochs
+
+
+def through_keras_tuner(sweep: config.Sweep, way: str) -> list[Epoch]:
+    prepared = _prepared(sweep)
+    train, validation = prepared.load("train"), prepared.load("validation")
+    classes = len(prepared.manifest["classes"])
+    noted = Noted(time.perf_counter())
+    import keras
+    import keras_tuner
+
+    from emoray import registry
+
+    study = sweep.studies[0]
+
+    class Model(keras_tuner.HyperModel):
+        def build(self, hp: Any) -> Any:
+            settings = {**study.space["model"], "dropout": hp.Float("dropout", 0.0, 0.3)}
+            model = registry.build("models", settings, train.images.shape[1:], classes)
+            rate = hp.Float("learning_rate", 5e-4, 3e-3, sampling="log")
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(keras.optimizers.Adam(rate), loss, ["accuracy"])
+            return model
+
+        def fit(self, hp: Any, model: Any, *arguments: Any, **named: Any) -> Any:
+            return model.fit(*arguments, batch_size=hp.Choice("batch_size", [64, 128]), **named)
+
+    class Note(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            noted.add((logs or {})["val_accuracy"])
+
+    with tempfile.TemporaryDirectory() as folder:
+        common = {"hypermodel": Model(), "objective": "val_accuracy", "seed": 0, "directory": folder}
+        if way == "random":
+            tuner = keras_tuner.RandomSearch(max_trials=study.trials, **common)
+        else:
+            tuner = keras_tuner.Hyperband(max_epochs=study.epochs, factor=3, **common)
+        tuner.search(
+            train.images,
+            train.labels,
+            validation_data=(validation.images, validation.labels),
+            epochs=study.epochs,
+            callbacks=[Note()],
+            verbose=0,
+        )
+    return noted.epochs
+
+
+def compare(files: list[Path]) -> None:
+    """Print, for each pair with the first, seconds to as many epochs and accuracy after the same time."""
+    told = {file.stem: [Epoch(**epoch) for epoch in json.loads(file.read_text())] for file in files}
+    (name, own), *others = told.items()
+    for other, epochs in others:
+        count = min(len(own), len(epochs))
+        mine, theirs = own[count - 1].seconds, epochs[count - 1].seconds
+        print(f"{count} epochs: {name} {mine:.0f} s, {other} {theirs:.0f} s, ratio {theirs / mine:.2f}")
+        moment = min(own[-1].seconds, epochs[-1].seconds)
+        for share in (0.25, 0.5, 1.0):
+            best = [
+                max((e.accuracy for e in each if e.seconds <= share * moment), default=np.nan) for each in (own, epochs)
+            ]
+            print(
+                f"  best validation accuracy after {share * moment:.0f} s: {name} {best[0]:.4f}, {other} {best[1]:.4f}"
+            )
+
+
+def _prepared(sweep: config.Sweep) -> Any:
+    from emoray import data
+
+    with cluster.connected(None, [sweep.folder], print):
+        return data.prepare(sweep.data, cache=str(Path(sweep.storage, ".cache")), seed=sweep.seed, progress=print)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="FER2013")
+    parser.add_argument("--way", choices=["emoray", "random", "hyperband"])
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--limit", type=int, help="at most so many training images")
+    parser.add_argument("--scheduler", default="none", choices=["none", "asha", "hyperband"], help="of emoray")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--compare", type=Path, nargs="+", metavar="JSON")
+    arguments = parser.parse_args()
+    if arguments.compare:
+        compare(arguments.compare)
+        return
+    limit = f", limit: {arguments.limit}" if arguments.limit else ""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "sweep.yaml")
+        asked = {"trials": arguments.trials, "epochs": arguments.epochs, "scheduler": arguments.scheduler}
+        file.write_text(SWEEP.format(data=Path(arguments.data).absolute(), limit=limit, **asked))
+        sweep = config.load(file, storage="runs")
+        way = arguments.way
+        epochs = through_emoray(sweep) if way == "emoray" else through_keras_tuner(sweep, way)
+    arguments.out.write_text(json.dumps([asdict(epoch) for epoch in epochs]))
+    print(f"{way}: {len(epochs)} epochs in {epochs[-1].seconds:.0f} s, best {max(e.accuracy for e in epochs):.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""emoray: distributed hyperparameter sweeps for facial-emotion classifiers, on Ray and Keras."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,255 @@
+"""Checking a sweep file against signatures: every problem is collected with its place, none stops the check.
+
+`component` turns `{name: focal, gamma: {uniform: [1, 3]}}` into a space whose samplers are all known to draw allowed
+values: each option of a choice and both ends of a range are checked against the setting's type.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from emoray import registry, space
+from emoray.problems import Problems, explain
+
+
+@dataclass(frozen=True)
+class Components:
+    """Where components come from: the user's modules that a sweep file names, and the folder it stands in."""
+
+    modules: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    def members(self, family: str) -> dict[str, registry.Component]:
+        return registry.members(family, self.modules, self.folder)
+
+
+def value(written: Any, wanted: Any, place: str, problems: Problems) -> Any:
+    """`written` as the type `wanted`, or the problem noted. Nothing is converted but a whole number to a float."""
+    try:
+        return _adapter(wanted).validate_python(written)
+    except ValidationError as error:
+        problems.add(place, f"{written!r} is not allowed: {explain(error)}")
+    return written
+
+
+def sampled(written: Any, wanted: Any, place: str, problems: Problems) -> space.Tree:
+    """`written` with its samplers parsed, each option and end of them checked against the type `wanted`."""
+    if space.is_sampler(written):
+        sampler = _sampler(written, place, problems)
+        if isinstance(sampler, space.Choice):
+            at = f"{place}.choice"
+            options = [sampled(o, wanted, f"{at}[{i}]", problems) for i, o in enumerate(sampler.options)]
+            return space.Choice(tuple(options))
+        if isinstance(sampler, space.Range) and not sampler.integer and _only_whole(wanted, sampler):
+            ((name, ends),) = written.items()
+            whole = {"uniform": "randint", "loguniform": "lograndint", "quniform": "qrandint"}[name]
+            shown = ", ".join(f"{end:g}" for end in ends)
+            problems.add(place, f"{name} draws fractions and it must be a whole number: use {{{whole}: [{shown}]}}")
+        elif sampler is not None:
+            for end in (sampler.low, sampler.high):
+                value(sampler.rounded(end), wanted, place, problems)
+        return sampler
+    if isinstance(written, list | dict) and _holds_sampler(written):
+        parsed = _parse_inner(written, place, problems)
+        for corner in corners(parsed):
+            value(corner, wanted, place, problems)
+        return parsed
+    return value(written, wanted, place, problems)
+
+
+def component(
+    family: str, written: Any, place: str, problems: Problems, components: Components, also: Sequence[str] = ()
+) -> space.Tree:
+    """The space of one component: a name, a mapping with a name, null for `none`, or a choice among these.
+
+    `also` are keys that may stand beside its settings, taken out by the caller: they are named where one is misspelt.
+    """
+    if space.is_sampler(written):
+        sampler = _sampler(written, place, problems)
+        if isinstance(sampler, space.Choice):
+            at = f"{place}.choice"
+            options = [component(family, o, f"{at}[{i}]", problems, components) for i, o in enumerate(sampler.options)]
+            return space.Choice(tuple(options))
+        if sampler is not None:
+            problems.add(place, f"a number cannot be drawn here: {_kinds(family)} is chosen by name")
+        return None
+    written = {"name": "none" if written is None else written} if not isinstance(written, Mapping) else written
+    member = _member(family, written.get("name"), place, problems, components)
+    return None if member is None else _settings(member, written, place, problems, also)
+
+
+def component_list(family: str, written: Any, place: str, problems: Problems, components: Components) -> space.Tree:
+    """The space of a list of components, which may be a choice among lists."""
+    if space.is_sampler(written) and "choice" in written and _lists(written["choice"]):
+        at = f"{place}.choice"
+        lists = [component_list(family, o, f"{at}[{i}]", problems, components) for i, o in enumerate(written["choice"])]
+        return space.Choice(tuple(lists))
+    if written is None:
+        return []
+    if not isinstance(written, list):
+        problems.add(place, f"{written!r} is not a list of components, such as [{{name: flip}}]")
+        return []
+    return [component(family, entry, f"{place}[{i}]", problems, components) for i, entry in enumerate(written)]
+
+
+def member_of(family: str, default: str) -> Any:
+    """A dataclass field that holds one component of a family, `default` where the file names none."""
+    return dataclasses.field(default_factory=lambda: {"name": default}, metadata={"family": family, "default": default})
+
+
+def record(cls: type, written: Any, place: str, problems: Problems, components: Components) -> Any:
+    """A frozen dataclass from a mapping: its fields are the allowed keys, their types the allowed values."""
+    written = {} if written is None else written
+    if not isinstance(written, Mapping):
+        problems.add(place, f"{written!r} is not a mapping")
+        return cls()
+    hints = typing.get_type_hints(cls, include_extras=True)
+    unknown_keys(written, list(hints), place, problems)
+    values: dict[str, Any] = {}
+    for attribute in dataclasses.fields(cls):
+        name = attribute.name
+        at = f"{place}.{name}" if place else name
+        if "family" in attribute.metadata:
+            named = written.get(name, attribute.metadata["default"])
+            values[name] = component(attribute.metadata["family"], named, at, problems, components)
+            if _holds_sampler(named):
+                problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
+        elif name not in written:
+            continue
+        elif dataclasses.is_dataclass(hints[name]):
+            values[name] = record(typing.cast(type, hints[name]), written[name], at, problems, components)
+        elif space.is_sampler(written[name]):
+            problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
+        else:
+            before = len(problems.found)
+            checked = value(written[name], hints[name], at, problems)
+            values |= {name: checked} if len(problems.found) == before else {}
+    return cls(**values)
+
+
+def unknown_keys(written: Mapping[str, Any], allowed: Sequence[str], place: str, problems: Problems) -> None:
+    for key in written:
+        if key not in allowed:
+            problems.add(f"{place}.{key}" if place else key, f"there is no key '{key}': {_did_you_mean(key, allowed)}")
+
+
+def _did_you_mean(key: str, allowed: Sequence[str]) -> str:
+    return registry.suggestion(key, allowed) if allowed else "nothing can be set here"
+
+
+def _member(
+    family: str, name: Any, place: str, problems: Problems, components: Components
+) -> registry.Component | None:
+    members = components.members(family)
+    bare = name.rpartition(".")[2] if isinstance(name, str) else name
+    if not isinstance(bare, str):
+        problems.add(place, f"{_kinds(family)} needs a name: {', '.join(sorted(members))}")
+        return None
+    if bare not in members or name not in (bare, f"{members[bare].module}.{bare}"):
+        problems.add(place, f"there is no {_kind(family)} '{name}': {registry.suggestion(str(name), list(members))}")
+        return None
+    return members[bare]
+
+
+def _settings(
+    member: registry.Component, written: Mapping[str, Any], place: str, problems: Problems, also: Sequence[str]
+) -> dict[str, space.Tree]:
+    unknown_keys({k: v for k, v in written.items() if k != "name"}, [*member.settings, *also], place, problems)
+    own = member.module.startswith("emoray.")
+    resolved: dict[str, Any] = {"name": member.name if own else f"{member.module}.{member.name}"}
+    for name, setting in member.settings.items():
+        if name in written:
+            resolved[name] = sampled(written[name], setting.type, f"{place}.{name}", problems)
+        elif setting.default is registry.REQUIRED:
+            problems.add(place, f"{member.name} needs '{name}' ({setting.written})")
+        else:
+            resolved[name] = setting.default
+    return resolved
+
+
+def _sampler(written: Mapping[str, Any], place: str, problems: Problems) -> space.Sampler | None:
+    try:
+        return space.sampler(written)
+    except ValueError as error:
+        problems.add(f"{place}.{next(iter(written))}", str(error))
+        return None
+
+
+def _lists(options: Any) -> bool:
+    return isinstance(options, list) and all(isinstance(o, list) or o is None for o in options)
+
+
+def _holds_sampler(tree: Any) -> bool:
+    if space.is_sampler(tree):
+        return True
+    inner = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ()
+    return any(_holds_sampler(child) for child in inner)
+
+
+def _parse_inner(tree: Any, place: str, problems: Problems) -> space.Tree:
+    if space.is_sampler(tree):
+        sampler = _sampler(tree, place, problems)
+        if isinstance(sampler, space.Choice):
+            return space.Choice(tuple(_parse_inner(o, place, problems) for o in sampler.options))
+        return sampler
+    if isinstance(tree, Mapping):
+        return {key: _parse_inner(child, f"{place}.{key}", problems) for key, child in tree.items()}
+    if isinstance(tree, list):
+        return [_parse_inner(child, f"{place}[{i}]", problems) for i, child in enumerate(tree)]
+    return tree
+
+
+def corners(tree: space.Tree) -> list[Any]:
+    """Trees without samplers in which each option and end of every sampler occurs at least once."""
+    ends: dict[str, list[Any]] = {}
+
+    def note(place: str, sampler: space.Sampler) -> Any:
+        if isinstance(sampler, space.Choice):
+            ends[place] = list(sampler.labels())
+        elif isinstance(sampler, space.Normal):
+            ends[place] = [0.0, 1.0]
+        else:
+            ends[place] = [sampler.rounded(end) for end in (sampler.low, sampler.high)]
+        return ends[place][0]
+
+    corners = [space.draw(tree, note)]
+    for place in list(ends):
+        for end in ends[place][1:]:
+            changed = lambda at, sampler, place=place, end=end: end if at == place else note(at, sampler)  # noqa: E731
+            corners.append(space.draw(tree, changed))
+    return corners
+
+
+def _only_whole(wanted: Any, sampler: space.Range) -> bool:
+    """Whether a type takes no number with a fraction from within a range."""
+    middle = (sampler.low + sampler.high) / 2
+    try:
+        _adapter(wanted).validate_python(middle if middle % 1 else middle + (sampler.high - middle) / 3.1)
+    except ValidationError as error:
+        return any(item["type"] in ("int_type", "int_from_float") for item in error.errors())
+    return False
+
+
+@lru_cache
+def _adapter(wanted: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(wanted, config=ConfigDict(strict=True))
+    except PydanticUserError:
+        return TypeAdapter(wanted)
+
+
+def _kind(family: str) -> str:
+    names = {"augment": "augmentation", "losses": "loss", "class_weights": "class weight", "stopping": "stopping rule"}
+    names |= {"tracking": "tracking server"}
+    return names.get(family, "ensemble method" if family == "ensemble" else family.removesuffix("s"))
+
+
+def _kinds(family: str) -> str:
+    kind = _kind(family)
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -1,0 +1,263 @@
+"""The command line: arguments in, exit status out. Only here are errors turned into sentences.
+
+Exit status: 0 done, 1 the sweep failed, 2 a mistake of the user's, 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import csv
+import errno
+import os
+import random
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from emoray import __version__, catalogue, config, intact, listing, space, storage, sweep
+from emoray.errors import Stopped, SweepFailed, UserError
+from emoray.s3 import RemoteError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SweepFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except (Stopped, KeyboardInterrupt) as error:
+        given = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
+        again = shlex.join(["emoray", *given, "--resume"])
+        told = (
+            f"what was trained is kept. Go on with:\n  {again}" if isinstance(error, Stopped) else "nothing was trained"
+        )
+        print(f"\nstopped; {told}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has seen enough
+        return 0
+    except Exception as error:
+        broken = _disk_error(error)
+        if broken is None:
+            raise
+        told = f"{broken.filename or 'the disk'}: {broken.strerror}"
+        if isinstance(broken, RemoteError) and arguments.run is not _sweep:
+            print(f"error: {told}", file=sys.stderr)
+            return 2
+        print(f"failed: {told}; {storage.remedy(told)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The full or failing disk, or S3, behind an error, where there is one: Ray wraps what it passes on."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emoray", description="Hyperparameter sweeps for facial-emotion classifiers.")
+    parser.add_argument("--version", action="version", version=f"emoray {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_sweep(commands)
+    _add_finalize(commands)
+    _add_predict(commands)
+    _add_augment(commands)
+    _add_runs(commands)
+    _add_show(commands)
+    _add_check(commands)
+    return parser
+
+
+def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "train every model of a sweep file, find the best ensemble and write a report"
+    parser = commands.add_parser("sweep", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the sweep file, such as sweeps/quickstart.yaml")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="lay a value over the file's: --set data.path=faces/ --set models.lenet.trials=4 (repeatable)",
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="FOLDER",
+        help="where run folders are kept, a folder or s3://... (default: the file's, or runs)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the sweep's latest run")
+    parser.add_argument("--retry-failed", action="store_true", help="run the failed trials of the latest run again")
+    parser.add_argument("--address", metavar="ADDRESS", help="an existing Ray cluster, such as auto or 10.0.0.5:6379")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, train nothing")
+    parser.add_argument(
+        "--measure", action="store_true", help="train a few steps of each architecture first: hours, disk, money"
+    )
+    parser.add_argument("--list", action="store_true", help="print every component with its settings and defaults")
+    parser.add_argument("--plain", action="store_true", help="plain lines even on a terminal")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files into the run folder")
+    parser.set_defaults(run=_sweep)
+
+
+def _add_finalize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("finalize", help="choose the ensemble of a run again and write its report")
+    parser.add_argument(
+        "run_folder", metavar="RUN", type=storage.at, help="a run folder, such as runs/quickstart or s3://..."
+    )
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="other settings: --set finalize.tta=ten_crop"
+    )
+    parser.add_argument("--address", metavar="ADDRESS", help="an existing Ray cluster, such as auto or 10.0.0.5:6379")
+    parser.add_argument("--plain", action="store_true", help="plain lines even on a terminal")
+    _add_run_components(parser)
+    parser.set_defaults(run=_finalize)
+
+
+def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("predict", help="classify image files with the ensemble of a run, as CSV")
+    parser.add_argument(
+        "run_folder", metavar="RUN", type=storage.at, help="a run folder, such as runs/quickstart or s3://..."
+    )
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="PNG, JPEG, WebP or BMP files")
+    _add_run_components(parser)
+    parser.set_defaults(run=_predict)
+
+
+def _add_run_components(parser: argparse.ArgumentParser) -> None:
+    told = "run the Python that the run folder brings, its own components: it has all your rights"
+    parser.add_argument(intact.ALLOW, action="store_true", help=told)
+
+
+def _add_augment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("augment", help="draw what a sweep file's augmentation does to its images")
+    parser.add_argument("file", metavar="FILE", help="the sweep file")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="as for sweep")
+    parser.add_argument("--out", metavar="PNG", type=Path, default=Path("sheet.png"), help="default: sheet.png")
+    parser.add_argument("--each", action="store_true", help="a row for each component instead of each image")
+    parser.set_defaults(run=_augment)
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("runs", help="list runs with their state, best score and age")
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=storage.at, nargs="?", default=Path("runs"), help="default: runs"
+    )
+    parser.set_defaults(run=lambda arguments: print(listing.runs(arguments.folder)))
+
+
+def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("show", help="print a run's leaderboard, or a trial's settings, curve and error")
+    parser.add_argument(
+        "run_folder", metavar="RUN", type=storage.at, help="a run folder, such as runs/quickstart or s3://..."
+    )
+    parser.add_argument("trial", metavar="TRIAL", nargs="?", help="a trial of it, such as lenet-001")
+    parser.set_defaults(run=_show)
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("check", help="check a cluster file for `ray up`, without a network")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a cluster file, such as cluster/gpu.yaml")
+    parser.set_defaults(run=_check)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from emoray import cluster_file  # Ray's own checks take a second to import
+
+    checked = cluster_file.check(arguments.file)
+    made_of = f"emoray {checked.versions.emoray}, Ray {checked.versions.ray}, Python {checked.versions.python}"
+    print(f"{' and '.join(map(str, checked.files))}: nothing wrong ({', '.join(checked.node_types)}; {made_of})")
+    for line in checked.to_do:
+        print(f"before `ray up`: {line}")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    folder, trial = arguments.run_folder, arguments.trial
+    print(listing.run(folder) if trial is None else listing.trial(folder, trial))
+
+
+def _finalize(arguments: argparse.Namespace) -> None:
+    sweep.finalize_again(
+        arguments.run_folder, arguments.set, arguments.address, arguments.plain, arguments.run_components
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from emoray import predict  # Keras takes seconds to import
+
+    told = predict.files(arguments.run_folder, arguments.images, arguments.run_components)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "label", "confidence", *told.classes])
+    for file, row in zip(told.files, told.probabilities, strict=True):
+        writer.writerow([file, told.classes[row.argmax()], f"{row.max():.4f}", *(f"{p:.4f}" for p in row)])
+    if told.unusable:
+        listed = "; ".join(f"{file}: {reason}" for file, reason in told.unusable.items())
+        raise UserError(f"{len(told.unusable)} of {len(arguments.images)} files could not be used: {listed}")
+
+
+def _augment(arguments: argparse.Namespace) -> None:
+    from PIL import Image
+
+    from emoray.data import contact_sheet, preview
+
+    loaded = config.load(arguments.file, arguments.set)
+    images = preview.images(loaded.data, loaded.seed, 8)
+    listed = list(augmentations(loaded))
+    if not listed:
+        raise UserError(f"{arguments.file}: no model of it has an 'augment' list")
+    for number, components in enumerate(listed):
+        name = arguments.out if number == 0 else arguments.out.with_stem(f"{arguments.out.stem}-{number + 1}")
+        draw = contact_sheet.component_sheet if arguments.each else contact_sheet.contact_sheet
+        try:
+            Image.fromarray(draw(images, components, seed=loaded.seed)).save(name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--out {name}: {error}; name a .png file in a folder that can be written") from None
+        print(f"{name}: {', '.join(component['name'] for component in components)}")
+
+
+def augmentations(loaded: config.Sweep) -> Iterator[list[dict[str, Any]]]:
+    """Different `augment` lists of a sweep: some drawn from the space of each study."""
+    seen: list[Any] = []
+    for study in loaded.studies:
+        for number in range(4):
+            drawn = space.draw(study.space["augment"], _at_random(number))
+            if drawn and drawn not in seen and (number == 0 or len(seen) < 4):
+                seen.append(drawn)
+                yield drawn
+
+
+def _at_random(seed: int) -> Callable[[str, space.Sampler], Any]:
+    rng = random.Random(seed)
+    return lambda name, sampler: space.at(sampler, rng.random())
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    if arguments.list:
+        print(catalogue.text(arguments.file))
+        return
+    if arguments.file is None:
+        raise UserError("name a sweep file, such as sweeps/quickstart.yaml; --list shows what may stand in it")
+    sweep.run(
+        sweep.Arguments(
+            arguments.file,
+            tuple(arguments.set),
+            arguments.storage,
+            arguments.address,
+            arguments.resume,
+            arguments.retry_failed,
+            arguments.dry_run,
+            arguments.measure,
+            arguments.plain,
+            arguments.tensorboard,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The check as a whole: a cluster file and the template beside it, read, held against Ray, EC2 and our rules."""
+
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import emoray
+from emoray import strict_yaml
+from emoray.cluster_file import ray_schema, rules, shapes, stack
+from emoray.errors import UserError
+from emoray.problems import Problems
+
+TEMPLATE = "aws.yaml"
+_BY_RAY = {"MinCount": 1, "MaxCount": 1}
+"""What Ray adds to a node's settings before it asks EC2."""
+
+
+class Lines(Mapping[str, int]):
+    """The lines of places in a file; of what is missing, the line of what should hold it."""
+
+    def __init__(self, lines: Mapping[str, int]) -> None:
+        self.lines = lines
+
+    def __getitem__(self, place: str) -> int:
+        while place:
+            if place in self.lines:
+                return self.lines[place]
+            place = place[: max(place.rfind("."), place.rfind("["), 0)]
+        raise KeyError
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A cluster file with nothing wrong in it."""
+
+    files: tuple[Path, ...]
+    node_types: tuple[str, ...]
+    versions: rules.Versions
+    to_do: tuple[str, ...] = field(default=())
+    """What has to be set or made before `ray up`."""
+
+
+def check(file: Path) -> Checked:
+    """Check a cluster file, and the CloudFormation template `aws.yaml` in its folder where there is one.
+
+    Raises UserError that lists every problem with its place.
+    """
+    _, lines = strict_yaml.read(file)
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))  # as Ray reads it: `no` is false, 1e-4 a text
+    if not isinstance(config, dict):
+        raise UserError(f"{file} holds no cluster: it must be a mapping with the key 'available_node_types'")
+    problems = Problems(Lines(lines))
+    versions = rules.Versions(emoray.__version__, version("ray"), ".".join(platform.python_version_tuple()[:2]))
+    if ray_schema.check(config, problems):
+        _instances(config, problems)
+        rules.check(config, versions, problems)
+    beside = file.with_name(TEMPLATE)
+    of_template = Problems()
+    if beside.exists():
+        template, template_lines = strict_yaml.read(beside)
+        of_template = Problems(Lines(template_lines))
+        stack.check(template, of_template)
+        if not problems.found and not of_template.found:
+            _profiles(config, stack.profiles(template), problems)
+    _raise({file: _once(problems), beside: of_template.found})
+    files = (file, beside) if beside.exists() else (file,)
+    return Checked(files, tuple(config["available_node_types"]), versions, _to_do(config, lines))
+
+
+def _instances(config: Mapping[str, Any], problems: Problems) -> None:
+    """Each node's settings against what EC2's RunInstances takes, as botocore describes it."""
+    request = shapes.service("ec2").operation_model("RunInstances").input_shape
+    assert request is not None
+    for _, place, told in rules.node_types(config):
+        node, at = dict(told["node_config"]), f"{place}.node_config"
+        for name in _BY_RAY.keys() & node.keys():
+            problems.add(f"{at}.{name}", "Ray sets it by how many nodes it needs: leave it out")
+        subnets = node.pop("SubnetIds", [])  # Ray's own: it tries one after the other
+        if not isinstance(subnets, list) or not all(isinstance(subnet, str) for subnet in subnets):
+            problems.add(f"{at}.SubnetIds", f"{subnets!r} is not allowed: it must be a list of subnets")
+        if "InstanceType" not in node:
+            problems.add(f"{at}.InstanceType", "it is missing")
+        shapes.by_shape({**node, **_BY_RAY}, request, at, problems)
+
+
+def _profiles(config: Mapping[str, Any], made: list[str], problems: Problems) -> None:
+    for _, place, told in rules.node_types(config):
+        name = told["node_config"]["IamInstanceProfile"].get("Name")
+        if name is not None and name not in made:
+            at = f"{place}.node_config.IamInstanceProfile.Name"
+            problems.add(at, f"{TEMPLATE} makes no profile '{name}': {shapes.unknown(name, made)}")
+
+
+def _once(problems: Problems) -> list[str]:
+    """The problems, those of a value that many node types share (by a YAML anchor) told for the first of them."""
+    told: dict[tuple[str, str], str] = {}
+    for text in problems.found:
+        line, _, rest = text.partition(": ") if text.startswith("line ") else ("", "", text)
+        message = rest.partition(": ")[2]
+        told.setdefault((line, message) if line else (rest, message), text)
+    return list(told.values())
+
+
+def _raise(found: Mapping[Path, list[str]]) -> None:
+    count = sum(len(lines) for lines in found.values())
+    if not count:
+        return
+    listed = [
+        f"{file} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" for file, lines in found.items() if lines
+    ]
+    bodies = ["\n".join(f"  {line}" for line in lines) for lines in found.values() if lines]
+    raise UserError("\n".join(head + body for head, body in zip(listed, bodies, strict=True)))
+
+
+def _to_do(config: Mapping[str, Any], lines: Mapping[str, int]) -> tuple[str, ...]:
+    """What is still the example's, and what is brought along and not there yet."""
+    places = rules.to_set(config.get("metadata"), "metadata") or rules.to_set(config)
+    told = [f"line {lines.get(place, 0)}: {place} is still the example's" for place in places]
+    mounts: Mapping[str, str] = config.get("file_mounts") or {}
+    for remote, local in mounts.items():
+        if not Path(local).expanduser().exists():
+            told.append(f"there is no {local}, for {remote}: {_HOW.get(Path(local).name, 'make it first')}")
+    folders = [Path(local).expanduser() for local in mounts.values()]
+    wheels = {name for command in config.get("setup_commands", ()) for name in re.findall(r"[\w.-]+\.whl", command)}
+    for name in sorted(wheels):
+        if any(folder.is_dir() for folder in folders) and not any((folder / name).exists() for folder in folders):
+            told.append(f"none of the folders under file_mounts holds {name}: {_HOW['dist']}")
+    return tuple(told)
+
+
+_HOW = {"dist": "`make wheel`", "auth_token": "`ray get-auth-token --generate && chmod 600 ~/.ray/auth_token`"}

@@ -1,0 +1,77 @@
+"""What a source is once it has been found, and what its readers give out: nothing is decoded yet.
+
+A source splits itself into items, small dictionaries of plain values that a task on any machine can read on its own.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pyarrow import fs
+
+Format = Literal["embedded", "csv", "folders", "parquet"]
+
+LABEL_COLUMNS = ("label", "labels", "emotion", "class", "target")
+SPLIT_COLUMNS = ("split", "usage", "set", "subset")
+NAME_COLUMNS = ("file", "path", "filename", "name")
+
+
+class UnusableImage(Exception):
+    """Why an image cannot be used, as it stands in quarantine.csv."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image as its source holds it."""
+
+    file: str
+    """The file that holds it, relative to the source; with `row` it is the place named in quarantine.csv."""
+    row: int | None
+    """Row of a Parquet file from 0, line of a CSV within its item from 0; None: the file is the image."""
+    name: str | None
+    """A name that the source gives to the image; None: its place is its name."""
+    label: str | None
+    split: str | None
+    votes: list[float] | None
+    image: bytes | np.ndarray | UnusableImage
+    """An image file's bytes, or grey pixels as uint8 (height, width), or why there are none."""
+    lines: int | None = None
+    """How many lines a CSV's item has: where the next one starts, is known only when all are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells that a file has not changed."""
+
+    file: str
+    size: int
+    mtime_ns: int
+
+
+Item = dict[str, Any]
+Reader = Callable[["Source", Item], Iterator[Sample]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data source and the work of reading it."""
+
+    format: Format
+    name: str
+    """As the user named it."""
+    stamps: tuple[Stamp, ...]
+    """All files that it consists of."""
+    items: tuple[Item, ...]
+    """In the order of the source; together they are all of it."""
+    read: Reader
+    """A function of a module, so that it travels to the tasks by name."""
+    filesystem: fs.FileSystem = field(default_factory=fs.LocalFileSystem)
+    root: str = ""
+    """The folder on `filesystem` that file names are relative to."""
+    images: int | None = None
+    """How many images there are, where that is known before reading."""
+    label_column: str | None = None
+
+    def path(self, file: str) -> str:
+        return f"{self.root}/{file}"

@@ -1,0 +1,126 @@
+"""What a sweep will take: epochs, hours, money, disk; and what in its plan cannot be meant. Pure arithmetic."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from emoray import schedulers, space
+from emoray.config import Study, Sweep
+from emoray.errors import UserError
+
+
+class Measured(Protocol):
+    """What was measured of a study's model (trial/measure.py)."""
+
+    @property
+    def epoch_seconds(self) -> float: ...
+    @property
+    def images_per_second(self) -> float: ...
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def best_bytes(self) -> int: ...
+    @property
+    def last_bytes(self) -> int: ...
+
+
+def trials(study: Study) -> int:
+    """How many trials a study can have: as many as asked for, or as its space holds."""
+    return int(min(study.trials, space.size(study.space)))
+
+
+def expected_epochs(sweep: Sweep, study: Study) -> float | None:
+    """The epochs that a study is expected to train; None where the scheduler gives no ground to say."""
+    each = schedulers.expected_epochs(sweep.search.scheduler, study.epochs)
+    return None if each is None else each * trials(study)
+
+
+def hours(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[float, float]:
+    """Hours that the trials are expected to take, and that they can take at most, `slots` at once."""
+    expected = most = 0.0
+    for study in sweep.studies:
+        seconds = measured[study.name].epoch_seconds / slots / 3600
+        whole = trials(study) * study.epochs
+        likely = expected_epochs(sweep, study)
+        expected += seconds * (whole if likely is None else likely)
+        most += seconds * whole
+    return expected, most
+
+
+def disk(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[int, int]:
+    """Bytes of checkpoints that a sweep needs at the least, and those that it takes where nothing limits it.
+
+    Needed are the best of the `keep` largest and both files of the trials that run; besides, finished trials keep what
+    more epochs would go on from. A file is written beside the old one, so each running trial has one more for a moment.
+    """
+    listed = [measured[study.name] for study in sweep.studies for _ in range(trials(study))]
+    epochs = 1 + (sweep.finalize.soup if sweep.finalize.soup > 1 else 0)
+    best = sorted((epochs * cost.best_bytes for cost in listed), reverse=True)[: sweep.finalize.keep]
+    last = sorted((cost.last_bytes for cost in listed), reverse=True)
+    needed = sum(best) + sum(2 * size for size in last[:slots]) + slots * max(best)
+    return needed, needed + sum(last[slots:])
+
+
+def check_disk(sweep: Sweep, needed: int, free: int) -> None:
+    """Raises UserError where the checkpoints that a sweep needs have no room."""
+    limit = sweep.search.storage_limit
+    if limit is not None and needed > limit:
+        raise UserError(
+            f"search.storage_limit: {size(limit)} is too little: the best {sweep.finalize.keep} checkpoints and those "
+            f"of running trials take {size(needed)}; raise it, or lower finalize.keep"
+        )
+    if needed > free:
+        raise UserError(
+            f"storage: {sweep.storage}/ has {size(free)} free and the checkpoints that are needed take {size(needed)}; "
+            "make room, or lower finalize.keep"
+        )
+
+
+def doubts(sweep: Sweep, slots: int, cpus: float) -> Iterator[str]:
+    """What can be done but is hardly meant, each with its numbers."""
+    search = sweep.search
+    for study in sweep.studies:
+        yield from _study_doubts(sweep, study)
+    total = sum(trials(study) for study in sweep.studies)
+    if sweep.finalize.keep > total:
+        yield f"finalize.keep is {sweep.finalize.keep} and there are {total} trials: all of them become candidates"
+    if search.max_concurrent and search.max_concurrent == slots:
+        taken = slots * max(study.resources.workers * study.resources.cpus_per_worker for study in sweep.studies)
+        if taken < cpus / 2:
+            yield f"search.max_concurrent {slots} leaves {cpus - taken:g} of {cpus:g} CPUs idle"
+    if search.share == "best" and len(sweep.studies) == 1:
+        yield "search.share: best changes nothing for a single study"
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.3g} {unit}" if count < 1000 else f"{count:,.0f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
+    holds, count = space.size(study.space), trials(study)
+    scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
+    if study.trials > holds:
+        yield f"{study.name}: of {study.trials} trials {count} are run, since its space holds {settings(holds)}"
+    name = scheduler["name"]
+    judged = any(schedulers.judged(scheduler, study.epochs))
+    if name != "none" and not judged:
+        yield f"{study.name}: {name} never judges, since its first rung is not before the last of {study.epochs} epochs"
+    usual = scheduler.get("reduction_factor", 1)
+    least = {"median": scheduler.get("min_trials", 0) + 1, "pbt": 4}.get(name, usual)
+    if judged and count < least:
+        yield f"{study.name}: {name} needs {least} trials or more to tell good from bad, and there are {count}"
+    startup = algorithm.get("startup_trials", 0) if algorithm.get("sampler") != "cmaes" else 0
+    if holds > 1 and 0 < count <= startup:
+        yield f"{study.name}: all {count} trials are among optuna's first {startup}, which are drawn at random"
+
+
+def settings(count: float) -> str:
+    """The size of a space in words."""
+    if math.isinf(count):
+        return "infinitely many settings"
+    return "1 setting" if count == 1 else f"{count:,.0f} settings"

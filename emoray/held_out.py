@@ -1,0 +1,103 @@
+"""The images that a result is chosen and judged on: the selection and test splits, kept in the run folder.
+
+So `finalize` reads the run folder only: it runs again after the source has moved, and on another machine. The one rule:
+they are those that the trials were kept apart from, so a run whose data has changed since is refused.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emoray import intact
+from emoray.data import Prepared, Split
+from emoray.errors import UserError
+from emoray.run_folder import RunFolder
+from emoray.s3 import RemoteError
+from emoray.storage import AnyPath
+from emoray.trial import checkpoint
+from emoray.trial.checkpoint import State
+
+SPLITS = ("selection", "test")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out splits of a run. `manifest` is the run's data/manifest.json."""
+
+    folder: AnyPath
+    manifest: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.manifest["classes"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.manifest["image_shape"]
+        return height, width, channels
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.manifest["fingerprint"])
+
+    def load(self, split: str) -> Split:
+        """`selection` or `test`. Raises UserError where its file is damaged or of other data."""
+        path = self.folder / f"{split}.npz"
+        stored = checkpoint.read(path)
+        if stored.meta.get("fingerprint") != self.fingerprint:
+            raise UserError(
+                f"{path} holds images of other data than {self.folder / 'manifest.json'} tells of; bring back the file "
+                "that belongs to this run"
+            )
+        images, labels, rows, files = (stored.arrays[name][0] for name in ("images", "labels", "rows", "files"))
+        return Split(images, labels, rows, files, None)
+
+
+def keep(folder: RunFolder, prepared: Prepared) -> HeldOut:
+    """Write both splits of prepared data into the run folder, where they are not there yet."""
+    held_out = HeldOut(folder.manifest.parent, prepared.manifest)
+    for name in SPLITS:
+        path = held_out.folder / f"{name}.npz"
+        if path.exists():
+            continue
+        split = prepared.load(name)
+        arrays: dict[str, list[np.ndarray]] = {name: [getattr(split, name)] for name in ("images", "labels", "rows")}
+        arrays["files"] = [split.files.astype(np.str_)]
+        checkpoint.write(path, State(arrays, {"fingerprint": prepared.manifest["fingerprint"]}))
+    return held_out
+
+
+def read(folder: RunFolder) -> HeldOut | None:
+    """What `keep` left in a run folder; None where a part of it is missing, as in runs of an older emoray."""
+    try:
+        manifest = intact.manifest(json.loads(folder.manifest.read_text()), folder.manifest)
+    except FileNotFoundError:
+        return None
+    except RemoteError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.manifest} cannot be read ({error}); copy it anew from the data cache") from None
+    held_out = HeldOut(folder.manifest.parent, manifest)
+    return held_out if all((held_out.folder / f"{name}.npz").exists() for name in SPLITS) else None
+
+
+def restore(folder: RunFolder, prepared: Prepared) -> HeldOut:
+    """`keep` for a run that was trained earlier.
+
+    Raises UserError where the data is no longer what the run was trained on, by its fingerprint or its classes.
+    """
+    if folder.manifest.exists():
+        manifest = json.loads(folder.manifest.read_text())
+        for key, what in (("classes", "classes"), ("fingerprint", "images or splits")):
+            if manifest[key] != prepared.manifest[key]:
+                raise UserError(
+                    f"{folder.manifest}: the run was trained on other {what} ({_short(manifest[key])}) than its data "
+                    f"source now gives ({_short(prepared.manifest[key])}); bring the source back as it was"
+                )
+    return keep(folder, prepared)
+
+
+def _short(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,123 @@
+"""`emoray runs` and `emoray show`: what run folders hold, as text. Read from the folders alone, also while one runs."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from emoray import ownership, registry, storage, strict_yaml, trials
+from emoray.errors import UserError
+from emoray.overview import best_trial, counts, natural, sparkline
+from emoray.run_folder import RunFolder
+from emoray.storage import AnyPath
+from emoray.trial_state import FAILED, Trial
+from emoray.trials import TrialTable
+
+LISTED = 50
+"""Trials of a leaderboard."""
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def runs(place: AnyPath) -> str:
+    """The runs of a storage folder, the newest first: state, trials, best score, age. Raises UserError for none."""
+    every = [RunFolder(path) for path in storage.folders(place)]
+    there = storage.each(place, lambda folder: folder.sweep.exists(), every)
+    folders = [folder for folder, exists in zip(every, there, strict=True) if exists]
+    if not folders:
+        raise UserError(f"{place}/ holds no runs; name the folder that a sweep's 'storage' names")
+    rows = [("run", "state", "trials", "best", "age")]
+    for folder in sorted(folders, key=lambda folder: -_changed(folder)):
+        table, metric = trials.restore(folder), _metric(folder)
+        best = best_trial(table)
+        score = f"{metric} {natural(best, metric)}" if best is not None else "-"
+        ended = sum(trial.ended for trial in table)
+        rows.append((folder.path.name, _state(folder, table), f"{ended}/{len(table.trials)}", score, _age(folder)))
+    return _columns(rows)
+
+
+def run(path: AnyPath) -> str:
+    """The leaderboard of a run's trials, and why others failed."""
+    folder = _opened(path)
+    table, metric = trials.restore(folder), _metric(folder)
+    every = list(table)
+    listed = " · ".join(f"{count} {status}" for status, count in counts(every).items() if count)
+    lines = [f"{folder.path}: {_state(folder, table)}, {listed or 'no trials yet'}, changed {_age(folder)} ago", ""]
+    scored = sorted((t for t in every if natural(t, metric)), key=lambda trial: -max(trial.curve))
+    rows = [("rank", "trial", metric, "epochs", "status", "curve")]
+    for rank, trial in enumerate(scored[:LISTED], 1):
+        epochs = f"{len(trial.history)}/{trial.settings['epochs']}"
+        status = f"{trial.status}: {trial.failure}" if trial.failure else trial.status
+        rows.append((str(rank), trial.id, natural(trial, metric), epochs, status, sparkline(trial.curve, 24)))
+    lines.append(_columns(rows))
+    if len(scored) > LISTED:
+        lines.append(f"and {len(scored) - LISTED} more, in {folder.trials}")
+    failed = [trial for trial in every if trial.status == FAILED]
+    lines += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
+    return "\n".join(lines)
+
+
+def trial(path: AnyPath, name: str) -> str:
+    """One trial: its settings and what changed them, its curve, its error."""
+    folder = _opened(path)
+    table, metric = trials.restore(folder), _metric(folder)
+    if name not in table.trials:
+        raise UserError(f"{path} has no trial '{name}': {registry.suggestion(name, list(table.trials))}")
+    return "\n".join(_lines(table.trials[name], metric, folder))
+
+
+def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
+    yield f"{shown.id}: {shown.status}{f', {shown.reason}' if shown.reason else ''}"
+    if shown.best is not None:
+        yield f"best {metric} {natural(shown, metric)} at epoch {int(shown.best['epoch'])} of {len(shown.history)}"
+    yield ""
+    yield yaml.safe_dump(json.loads(json.dumps(shown.settings)), sort_keys=False, default_flow_style=None).rstrip()
+    if shown.changes:
+        yield ""
+        yield from (f"after epoch {change.epoch}: {change.why}" for change in shown.changes)
+    if shown.history:
+        yield ""
+        yield f"{metric}  {sparkline(shown.curve, 60)}"
+        columns = ["epoch", "train_loss", "accuracy", "macro_f1", "log_loss", "learning_rate", "seconds"]
+        present = [column for column in columns if column in shown.history[0]]
+        rows = [tuple(present), *(tuple(f"{row[column]:.4g}" for column in present) for row in shown.history)]
+        yield _columns(rows)
+    error = folder.trial(shown.id) / "error.txt"
+    if shown.status == FAILED and error.exists():
+        yield ""
+        yield error.read_text().rstrip()
+
+
+def _opened(path: AnyPath) -> RunFolder:
+    folder = RunFolder(path)
+    if not folder.sweep.exists():
+        raise UserError(f"{path} is no run folder: {folder.sweep} is missing; 'emoray runs' lists those that there are")
+    return folder
+
+
+def _metric(folder: RunFolder) -> str:
+    tree, _ = strict_yaml.load(folder.sweep.read_text(), str(folder.sweep))
+    return str(((tree or {}).get("search") or {}).get("metric", "macro_f1"))
+
+
+def _state(folder: RunFolder, table: TrialTable) -> str:
+    """`running` where a process holds the run; else `finished` with a report, or `unfinished`."""
+    if ownership.is_owned(folder.path):
+        return "running"
+    ended = all(trial.ended for trial in table)
+    return "finished" if ended and folder.ensemble.exists() else "unfinished"
+
+
+def _changed(folder: RunFolder) -> float:
+    return storage.changed((folder.trials, folder.ensemble, folder.sweep))
+
+
+def _age(folder: RunFolder) -> str:
+    seconds = max(0.0, time.time() - _changed(folder))
+    name, size = next(((name, size) for name, size in _UNITS if seconds >= size), _UNITS[-1])
+    return f"{seconds / size:.0f} {name}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,147 @@
+"""The state of a search as a person wants it: counts, the best so far with its settings, what runs, time left.
+
+It fits any terminal from 80 columns on, and its height, however many trials there are.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from emoray import space
+from emoray.config import Sweep
+from emoray.studies import Studies
+from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, Trial
+
+SHOWN = 12
+"""Running trials that are shown where there is room."""
+_BARS = "▁▂▃▄▅▆▇█"
+_OTHER_LINES = 8
+"""Of a terminal's height, what is not left for running trials."""
+
+
+def overview(studies: Studies, elapsed: float, width: int, height: int = 24) -> Group:
+    """The lines that the live display draws, for a terminal of `width` columns and `height` rows."""
+    trials, metric = list(studies.table), studies.sweep.search.metric
+    lines: list[Text | Table] = [_line(text, "bold") for text in _heads(studies, trials, elapsed)]
+    best = best_trial(trials)
+    if best is not None:
+        lines.append(_line(f"best {metric} {natural(best, metric)}  {best.id}, epoch {_best_epoch(best)}", "green"))
+        told = "  ".join(f"{name} {value}" for name, value in drawn(best, studies.sweep).items())
+        lines.append(_line(f"  {told or 'nothing is drawn in its study'}", "dim"))
+    running = [trial for trial in trials if not trial.ended]
+    room = max(1, min(SHOWN, height - _OTHER_LINES))
+    if running:
+        lines.append(_table(running[:room], metric, width))
+    if len(running) > room:
+        lines.append(_line(f"and {len(running) - room} more", "dim"))
+    return Group(*lines)
+
+
+def best_trial(trials: Iterable[Trial]) -> Trial | None:
+    """The trial with the highest score; failed ones do not count."""
+    scored = [trial for trial in trials if trial.history and trial.status != FAILED]
+    return max(scored, key=lambda trial: max(trial.curve), default=None)
+
+
+def natural(trial: Trial, metric: str) -> str:
+    """A trial's best score as the metric is usually written: log-loss is positive, lower is better."""
+    if not trial.history or max(trial.curve) == -math.inf:
+        return ""
+    score = max(trial.curve)
+    return f"{-score if metric == 'log_loss' else score:.4f}"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The last values as a row of bars; what is no number is a blank."""
+    values = list(values)[-width:]
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[int((value - low) * scale)] if math.isfinite(value) else " " for value in values)
+
+
+def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
+    """What was drawn for a trial, by short names; nothing where the file no longer has its space."""
+    study = next((study for study in sweep.studies if study.name == trial.study), None)
+    found: dict[str, str] = {}
+
+    def recall(place: str, sampler: space.Sampler) -> object:
+        value = trial.drawn[place]
+        shown = sampler.quantile(value) if isinstance(sampler, space.Normal) else value
+        found[place.rpartition(".")[2]] = f"{shown:.3g}" if isinstance(shown, float) else str(shown)
+        return value
+
+    try:
+        if study is not None:
+            space.draw(study.space, recall)
+    except (KeyError, ValueError):
+        return {}
+    return found
+
+
+def saved_epochs(trials: Iterable[Trial]) -> int:
+    """The epochs that early stopping has saved."""
+    return sum(trial.settings["epochs"] - len(trial.history) for trial in trials if trial.status == STOPPED)
+
+
+def time_left(studies: Studies) -> float | None:
+    """Seconds that the search needs if nothing more is stopped early; None before there is anything to go by."""
+    seconds, running = 0.0, max(1, sum(not trial.ended for trial in studies.table))
+    rows = [row["seconds"] for trial in studies.table for row in trial.history]
+    if not rows:
+        return None
+    for study in studies.studies.values():
+        trials = studies.table.of(study.name)
+        own = [row["seconds"] for trial in trials for row in trial.history] or rows
+        todo = sum(trial.settings["epochs"] - len(trial.history) for trial in trials if not trial.ended)
+        todo += max(0, study.trials - len(trials)) * study.epochs
+        seconds += todo * sum(own) / len(own)
+    return seconds / running
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 02:03."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def counts(trials: Sequence[Trial]) -> Mapping[str, int]:
+    """Trials by status."""
+    return {status: sum(t.status == status for t in trials) for status in (FINISHED, STOPPED, FAILED, RUNNING)}
+
+
+def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterable[str]:
+    listed = " · ".join(f"{count} {status}" for status, count in counts(trials).items() if count)
+    yield f"{sum(trial.ended for trial in trials)}/{studies.total} trials  {listed}"
+    left, saved = time_left(studies), saved_epochs(trials)
+    told = [clock(elapsed)]
+    if left is not None:
+        told.append(f"at most {clock(left)} left")
+    if saved:
+        told.append(f"{saved} epochs saved by early stopping")
+    yield "  ".join(told)
+
+
+def _best_epoch(trial: Trial) -> int:
+    return int((trial.best or {}).get("epoch", 0))
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(text, style=style, overflow="ellipsis", no_wrap=True)
+
+
+def _table(running: Sequence[Trial], metric: str, width: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("trial", "epoch", metric, "curve", "images/s"):
+        table.add_column(column, justify="left" if column in ("trial", "curve") else "right", no_wrap=True)
+    fixed = max(len(trial.id) for trial in running) + 9 + max(6, len(metric)) + 9 + 8
+    for trial in running:
+        rate = f"{trial.history[-1]['images_per_second']:,.0f}" if trial.history else ""
+        epochs = f"{len(trial.history)}/{trial.settings['epochs']}"
+        curve = sparkline(trial.curve, min(60, max(6, width - fixed)))
+        table.add_row(trial.id, epochs, natural(trial, metric), curve, rate)
+    return table

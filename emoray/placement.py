@@ -1,0 +1,115 @@
+"""What fits where: how many trials run at once on the machines that there are, and how their data reach them."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emoray.config import Resources, Sweep
+from emoray.errors import UserError
+
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""The variable with the seconds that workers of a trial wait for a place."""
+MEMORY_SHARE = 0.4
+"""Of the object store, which training images may take before they are streamed."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine offers."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is to run on. `memory` is the least that a node's object store holds, in bytes."""
+
+    nodes: tuple[Node, ...]
+    memory: float
+    dashboard: str | None
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+
+def mode(sweep: Sweep, image_bytes: float, cluster: Cluster) -> str:
+    """How trials get their data, "memory" or "stream", for training images of so many bytes."""
+    if sweep.data.mode != "auto":
+        return sweep.data.mode
+    return "memory" if image_bytes <= MEMORY_SHARE * cluster.memory else "stream"
+
+
+def slots(sweep: Sweep, cluster: Cluster, mode: str) -> int:
+    """How many trials run at once: as many of the largest as fit. Raises UserError where one does not fit at all."""
+    fitting = [_fitting(study.name, study.resources, cluster, mode) for study in sweep.studies]
+    return min([*fitting, sweep.search.max_concurrent or sys.maxsize])
+
+
+def workers(resources: Resources, cluster: Cluster, mode: str) -> int:
+    """How many workers a trial starts with that has the cluster for itself: the most that fit, 0 where too few do."""
+    for count in range(resources.workers, resources.least - 1, -1):
+        if _place(_parts(resources, mode, count), list(cluster.nodes)):
+            return count
+    return 0
+
+
+def _fitting(study: str, resources: Resources, cluster: Cluster, mode: str) -> int:
+    """How many trials of a study fit at once, each worker on one node."""
+    each = workers(resources, cluster, mode)
+    if each == 0:
+        raise UserError(f"models.{study}: {_refusal(resources, mode, cluster)}")
+    trial, free = _parts(resources, mode, each), list(cluster.nodes)
+    count = 0
+    while _place(trial, free):
+        count += 1
+    return count
+
+
+def _parts(resources: Resources, mode: str, workers: int) -> list[Node]:
+    """What a trial takes, in pieces that have to lie on one node each."""
+    data = [Node(resources.data_cpus, 0)] if mode == "stream" else []
+    return [Node(resources.cpus_per_worker, resources.gpus_per_worker), *data] * workers
+
+
+def _place(trial: Sequence[Node], free: list[Node]) -> bool:
+    """Take what a trial needs from the nodes; leaves them as they were where it does not fit."""
+    left = list(free)
+    for part in sorted(trial, key=lambda part: (-part.gpus, -part.cpus)):
+        for i, node in enumerate(left):
+            # Rounded: tenths of a CPU add up to a little more than they should.
+            rest = Node(round(node.cpus - part.cpus, 6), round(node.gpus - part.gpus, 6))
+            if rest.cpus >= 0 and rest.gpus >= 0:
+                left[i] = rest
+                break
+        else:
+            return False
+    free[:] = left
+    return True
+
+
+def _refusal(resources: Resources, mode: str, cluster: Cluster) -> str:
+    least, streams, several = resources.least, mode == "stream", resources.least > 1
+    parts = _parts(resources, mode, least)
+    told = f"{least} x {resources.cpus_per_worker:g}"
+    told = f"{told} for workers, {least} x {resources.data_cpus:g} for Ray Data" if streams else told
+    for kind, keys in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
+        wanted = [getattr(part, f"{kind.lower()}s") for part in parts]
+        largest = max(getattr(node, f"{kind.lower()}s") for node in cluster.nodes)
+        there = getattr(cluster, f"{kind.lower()}s")
+        if sum(wanted) > there:
+            asked = f"{sum(wanted):g} {kind}{'s' if sum(wanted) != 1 else ''}"
+            asked += f" ({told})" if len(parts) > 1 and kind == "CPU" else ""
+            keys = ("workers or " if several else "") + keys + (" or data_cpus" if streams and kind == "CPU" else "")
+            return (
+                f"a trial asks for {asked} and there {'is' if there == 1 else 'are'} {there:g}; "
+                f"lower {keys} or use a larger machine"
+            )
+        if max(wanted) > largest:
+            return f"a worker asks for {max(wanted):g} {kind}s and no node has more than {largest:g}; lower {keys}"
+    return f"the workers of a trial ({told} CPUs) do not fit on the nodes that there are; lower workers or {keys}"

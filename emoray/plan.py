@@ -1,0 +1,168 @@
+"""What a sweep will do, told before it does it: `--dry-run` and the first lines of every sweep."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from emoray import checks, forecast, placement, schedulers, space, storage, weights
+from emoray.config import Study, Sweep
+from emoray.data import sources
+from emoray.errors import UserError
+from emoray.placement import Cluster
+
+_MODES = {"memory": "shared in memory", "stream": "streamed by Ray Data"}
+
+
+def describe(sweep: Sweep, machine: Cluster) -> str:
+    """The plan as text. Raises UserError where the data is not there or the resources do not suffice."""
+    source = sources.find(sweep.data, sweep.seed)
+    pixels = sweep.data.image_size**2 * (3 if sweep.data.channels == "rgb" else 1)
+    mode = placement.mode(sweep, (source.images or 0) * pixels, machine)
+    slots = placement.slots(sweep, machine, mode)
+    size = f"{sweep.data.image_size}x{sweep.data.image_size} {sweep.data.channels}"
+    count = f"{source.images:,} images" if source.images else "images not counted yet"
+    scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
+    lines = [
+        f"sweep      {sweep.name}, seed {sweep.seed}, into {sweep.storage}/",
+        f"data       {source.name} ({source.format}): {count}, used as {size}, {_MODES[mode]}",
+        f"split      {_split(sweep)}",
+        f"search     {_component(algorithm)}, early stopping by {_component(scheduler)}, on {sweep.search.metric}",
+        *(_study(sweep, study, mode) for study in sweep.studies),
+        f"at most    {_most(sweep)}",
+        f"resources  {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: {at_once(sweep, machine, slots, mode)}",
+        f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
+        f"checkpoints of the best {sweep.finalize.keep} and of {slots} running trials are kept, and what "
+        "finished trials would go on from" + _limit(sweep),
+        f"finalize   best {sweep.finalize.keep} checkpoints, ensemble by {_component(sweep.finalize.ensemble)}",
+        *(f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, machine.cpus)),
+    ]
+    return "\n".join(lines)
+
+
+def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -> str:
+    """The rest of the plan, from what was measured. Raises UserError where the disk does not suffice."""
+    needed, taken = forecast.disk(sweep, costs, slots)
+    place = storage.at(sweep.storage)
+    if isinstance(place, Path):
+        forecast.check_disk(sweep, needed, shutil.disk_usage(_existing(place)).free)
+    likely, most = forecast.hours(sweep, costs, slots)
+    lines = [
+        f"measured   {name}: {cost.epoch_seconds:,.1f} s an epoch, {cost.images_per_second:,.0f} images/s, "
+        f"{cost.parameters:,} parameters, in the middle of its space"
+        for name, cost in costs.items()
+    ]
+    lines.append(f"disk       {forecast.size(needed)} of checkpoints at least, {forecast.size(taken)} at most")
+    lines.append(f"time       about {_hours(likely)}, {_hours(most)} at most, for {slots} at once and the trials alone")
+    if (price := sweep.search.price_per_hour) is not None:
+        lines.append(f"money      about {likely * price:,.2f}, {most * price:,.2f} at most, at {price:g} an hour")
+    return "\n".join(lines)
+
+
+def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
+    """How many trials run at once, and what bounds them."""
+    told = f"{slots} trial{'s' if slots > 1 else ''} at once"
+    if slots == sweep.search.max_concurrent:
+        return f"{told}, by search.max_concurrent"
+    largest = max(sweep.studies, key=lambda study: _takes(study, machine, mode))
+    gpus, cpus = _takes(largest, machine, mode)
+    kind, wanted = ("GPU", gpus) if gpus and machine.gpus // gpus == slots else ("CPU", cpus)
+    of = f" of {largest.name}" if len({study.resources for study in sweep.studies}) > 1 else ""
+    return f"{told}, since a trial{of} takes {wanted:g} {kind}{'s' if wanted > 1 else ''}"
+
+
+def _takes(study: Study, machine: Cluster, mode: str) -> tuple[float, float]:
+    """GPUs and CPUs of all workers that a trial starts with."""
+    resources = study.resources
+    workers = placement.workers(resources, machine, mode)
+    return workers * resources.gpus_per_worker, workers * resources.cpus_per_worker
+
+
+def check_weights(sweep: Sweep) -> None:
+    """Raises UserError for pretrained weights that cannot be had: before the sweep starts, not in its first trial."""
+    missing: dict[str, None] = {}
+    for study in sweep.studies:
+        model = study.space["model"]
+        for settings in checks.corners(model) if "weights" in model else ():
+            try:
+                weights.check(settings)
+            except UserError as error:
+                missing[f"  {study.name}: {str(error).removeprefix('models: ')}"] = None
+    if missing:
+        raise UserError("\n".join(["pretrained weights are missing:", *missing]))
+
+
+def _draws(study: Study) -> Iterator[str]:
+    """What is drawn in a study, a line each; what is fixed stands in the run folder's sweep.yaml."""
+    for place, sampler in dict(space.samplers(study.space)).items():
+        if isinstance(sampler, space.Choice):
+            yield f"{place}: {', '.join(sampler.labels())}"
+        else:
+            ((name, ends),) = space.written(sampler).items()
+            yield f"{place}: {name} {', '.join(f'{end:g}' for end in ends)}"
+
+
+def _study(sweep: Sweep, study: Study, mode: str) -> str:
+    resources = study.resources
+    several = f"{resources.fewest} to {resources.workers}" if resources.fewest else f"{resources.workers}"
+    takes = f"{several} workers of " if resources.workers > 1 else ""
+    takes += f"{resources.cpus_per_worker:g} CPU"
+    takes += f" + {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
+    takes += f" + {resources.data_cpus:g} CPU for data" if mode == "stream" else ""
+    lines = [
+        f"study      {study.name}: {study.trials} trial{'s' if study.trials > 1 else ''} of up to {study.epochs} epochs"
+        f", {takes} each, from a space of {forecast.settings(space.size(study.space))}",
+        *(f"             {line}" for line in _draws(study)),
+    ]
+    if judged := _judged(sweep, study):
+        lines.insert(1, f"           {judged}")
+    if study.first:
+        lines.insert(1, f"           {len(study.first)} of them with settings from search.first")
+    return "\n".join(lines)
+
+
+def _judged(sweep: Sweep, study: Study) -> str:
+    """When the scheduler judges a study's trials."""
+    scheduler = sweep.search.scheduler
+    brackets = schedulers.judged(scheduler, study.epochs)
+    if not any(brackets):
+        return ""
+    if scheduler["name"] == "median":
+        return f"judged after each epoch from {brackets[0][0]}"
+    listed = ["; ".join(", ".join(str(epoch) for epoch in bracket) or "never" for bracket in brackets)]
+    verb = "wait for each other and are compared" if scheduler["name"] == "pbt" else "judged"
+    return f"{verb} after epochs {listed[0]}"
+
+
+def _most(sweep: Sweep) -> str:
+    trials = [forecast.trials(study) for study in sweep.studies]
+    epochs = sum(count * study.epochs for count, study in zip(trials, sweep.studies, strict=True))
+    likely = [forecast.expected_epochs(sweep, study) for study in sweep.studies]
+    told = f"{sum(trials):,} trials, {epochs:,} epochs"
+    total = None if None in likely else sum(each for each in likely if each is not None)
+    if total is not None and round(total) < epochs:
+        told += f"; about {total:,.0f} epochs are expected with {sweep.search.scheduler['name']}"
+    return told
+
+
+def _limit(sweep: Sweep) -> str:
+    limit = sweep.search.storage_limit
+    return "; --measure tells how much" if limit is None else f", within {forecast.size(limit)}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.0f} minutes"
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.absolute().parent)
+
+
+def _split(sweep: Sweep) -> str:
+    split = sweep.data.split
+    return f"validation {split.validation}, selection {split.selection:g}, test {split.test}"
+
+
+def _component(settings: object) -> str:
+    assert isinstance(settings, dict)
+    rest = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name" and value is not None)
+    return f"{settings['name']} ({rest})" if rest else settings["name"]

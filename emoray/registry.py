@@ -1,0 +1,220 @@
+"""Components by name: which there are, what they may be set to, and how one is built.
+
+A family is a module or a package of modules; its members are the public functions in it. Signatures are read from the
+source with `ast`, so listing and checking never import Keras nor run a user's module; only `function` and `build` do.
+A sweep file's own components are written `module.function` once the file has been checked.
+"""
+
+import ast
+import builtins
+import difflib
+import importlib
+import importlib.machinery
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from emoray import settings as setting_types
+from emoray.errors import UserError
+
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
+"""Stands for the default of a setting that has none."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of component: the module that holds it and the positional arguments that its members may take."""
+
+    module: str
+    positional: tuple[tuple[str, ...], ...]
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "models": Family("emoray.models", (("image_shape", "classes"),)),
+        "losses": Family("emoray.losses", (("labels", "logits"), ("labels", "logits", "classes"))),
+        "optimizers": Family("emoray.optimizers", (("variables",),)),
+        "schedules": Family("emoray.schedules", (("epoch", "epochs"), ("epoch", "epochs", "scores"))),
+        "augment": Family(
+            "emoray.augment", (("draws", "image_shape"), ("images", "draws"), ("images", "labels", "draws"))
+        ),
+        "class_weights": Family("emoray.class_weights", (("counts",),)),
+        "stopping": Family("emoray.stopping", (("scores",),)),
+        "algorithms": Family("emoray.algorithms", (("study",),)),
+        "schedulers": Family("emoray.schedulers", (("curves", "trial"),)),
+        "tracking": Family("emoray.tracking", (("run",),)),
+        "ensemble": Family("emoray.ensemble", (("probabilities", "labels", "metric"),)),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One keyword-only argument: its type as pydantic reads it, how that is written, and its default."""
+
+    name: str
+    type: Any
+    written: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class Component:
+    """A public function of a family, as its source describes it."""
+
+    family: str
+    name: str
+    module: str
+    summary: str
+    positional: tuple[str, ...]
+    settings: Mapping[str, Setting]
+
+
+def members(family: str, modules: Sequence[str] = (), folder: Path | None = None) -> dict[str, Component]:
+    """The family's components by name, with those of a user's `modules` (looked for in `folder`, then on the path).
+
+    Raises UserError for a module that is missing or cannot be read, and for a name that is already taken.
+    """
+    found = dict(_own(family))
+    for module in modules:
+        for component in _read(family, module, locate(module, folder)):
+            if component.name in found:
+                raise UserError(
+                    f"components: {module}.{component.name} has the name of {found[component.name].module}."
+                    f"{component.name}; give it another name"
+                )
+            found[component.name] = component
+    return found
+
+
+def function(family: str, name: str) -> Callable[..., Any]:
+    """The function behind a checked name: `focal`, or `my_losses.hinge` for a user's own."""
+    module, _, bare = name.rpartition(".")
+    return getattr(importlib.import_module(module or _own(family)[name].module), bare)
+
+
+def bind(family: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """The component that `settings` names with its settings bound, still to be handed its positional arguments.
+
+    It may be handed all of the family's; it takes as many as it declares.
+    """
+    called = function(family, settings["name"])
+    wanted = sum(p.kind.name.startswith("POSITIONAL") for p in inspect.signature(called).parameters.values())
+    keywords = {key: value for key, value in settings.items() if key != "name"}
+    return lambda *handed: called(*handed[:wanted], **keywords)
+
+
+def build(family: str, settings: Mapping[str, Any], *handed: Any) -> Any:
+    """Call the component that `settings` names with what the platform hands over and its settings."""
+    return bind(family, settings)(*handed)
+
+
+def suggestion(name: str, allowed: Sequence[str]) -> str:
+    """`, did you mean 'x'?` for a name close to an allowed one, else what is allowed."""
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
+    listed = ", ".join(sorted(allowed))
+    return f"did you mean '{close[0]}'? (allowed: {listed})" if close else f"allowed: {listed}"
+
+
+@lru_cache
+def _own(family: str) -> Mapping[str, Component]:
+    module = FAMILIES[family].module
+    path = Path(__file__).parent / module.removeprefix("emoray.").replace(".", "/")
+    if path.is_dir():
+        files = {f"{module}.{file.stem}": file for file in sorted(path.glob("*.py")) if file.stem != "__init__"}
+    else:
+        files = {module: path.with_suffix(".py")}
+    listed = [component for name, file in files.items() for component in _read(family, name, file)]
+    return {component.name: component for component in listed}
+
+
+def locate(module: str, folder: Path | None) -> Path:
+    """The source file of a user's module, found without importing anything, parents included.
+
+    Raises UserError where there is none.
+    """
+    paths = [str(folder), *sys.path] if folder else sys.path
+    spec = None
+    for part in module.split("."):
+        spec = importlib.machinery.PathFinder.find_spec(part, paths)
+        if spec is None:
+            where = f"beside the sweep file ({folder}) or on Python's path" if folder else "on Python's path"
+            raise UserError(f"components: there is no module '{module}' {where}")
+        paths = list(spec.submodule_search_locations or [])
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise UserError(f"components: module '{module}' is not a Python source file")
+    return Path(spec.origin)
+
+
+def _read(family: str, module: str, file: Path) -> list[Component]:
+    try:
+        tree = _parse(file)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"components: {file} is not valid Python: {error}") from None
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+    return [_component(family, module, node) for node in functions if _handed(node) in FAMILIES[family].positional]
+
+
+@lru_cache
+def _parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
+def _handed(node: ast.FunctionDef) -> tuple[str, ...]:
+    return tuple(a.arg for a in [*node.args.posonlyargs, *node.args.args])
+
+
+def _component(family: str, module: str, node: ast.FunctionDef) -> Component:
+    settings = {}
+    for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        place = f"{module}.{node.name}({argument.arg})"
+        if argument.annotation is None:
+            raise UserError(f"{place} has no annotation; a setting needs one")
+        settings[argument.arg] = Setting(
+            argument.arg,
+            _annotation(argument.annotation, place),
+            ast.unparse(argument.annotation),
+            REQUIRED if default is None else _literal(default, place),
+        )
+    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    return Component(family, node.name, module, summary, _handed(node), MappingProxyType(settings))
+
+
+def _literal(node: ast.expr, place: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UserError(f"{place} has the default `{ast.unparse(node)}`; a setting's default is a literal") from None
+
+
+_NAMES = {name: getattr(builtins, name) for name in ("int", "float", "bool", "str", "list", "dict", "tuple")}
+_NAMES |= {name: value for name, value in vars(setting_types).items() if name[0].isupper()}
+_NAMES |= {"Literal": typing.Literal, "Any": typing.Any}
+
+
+def _annotation(node: ast.expr, place: str) -> Any:
+    """The type that an annotation's source stands for, built from known names only: nothing is executed."""
+    match node:
+        case ast.Constant(value=None):
+            return None
+        case ast.Constant(value=str() as quoted):
+            return _annotation(ast.parse(quoted, mode="eval").body, place)
+        case ast.Name(id=name) if name in _NAMES:
+            return _NAMES[name]
+        case ast.Attribute(attr=name) if name in _NAMES:
+            return _NAMES[name]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return typing.Union[_annotation(left, place), _annotation(right, place)]  # noqa: UP007
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=chosen):
+            return typing.Literal[ast.literal_eval(chosen)]
+        case ast.Subscript(value=generic, slice=ast.Tuple(elts=inner)):
+            return _annotation(generic, place)[tuple(_annotation(n, place) for n in inner)]
+        case ast.Subscript(value=generic, slice=inner):
+            return _annotation(generic, place)[_annotation(inner, place)]
+    raise UserError(f"{place} is annotated `{ast.unparse(node)}`; allowed: {', '.join(sorted(_NAMES))} and `| None`")

@@ -1,0 +1,105 @@
+"""The page: one HTML file made from a run folder, with its style and script inside.
+
+The one rule to know: everything that a user named (classes, files, studies, errors) passes through Jinja's escaping;
+only the style and the script of this folder are put in as they are. The page's own security policy forbids every
+request, and every script but this one, by its hash.
+"""
+
+import base64
+import functools
+import hashlib
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from emoray.report import charts, gallery, importance, settings, tables
+from emoray.report.answer import answer, duration, plain, signed
+from emoray.report.run import Run, read
+from emoray.run_folder import RunFolder, write_text
+from emoray.storage import AnyPath
+
+HERE = Path(__file__).parent
+COLOURS = 8
+"""Studies beyond this many get the same colours again, with dashed lines."""
+
+
+def write(run_folder: AnyPath) -> AnyPath:
+    """Writes `report.html` into a run folder and returns its path; raises UserError if it is not a run folder."""
+    folder = RunFolder(run_folder)
+    write_text(folder.report, html(read(folder.path)))
+    return folder.report
+
+
+def html(run: Run) -> str:
+    """The whole page as text."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    test = run.ensemble.get("test") or {}
+    splits, classes = tables.class_counts(run.manifest)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            colours=COLOURS,
+            answer=answer(run),
+            score_title=charts.score_title(run),
+            trials=tables.ranked(run),
+            chips=settings.compact(run),
+            curves=charts.learning_curves(run),
+            progress=charts.progress(run),
+            savings=tables.savings(run),
+            stop_reasons=tables.stop_reasons(run),
+            failures=tables.failures(run),
+            test=test,
+            confusion=tables.confusion(test, run.ensemble.get("classes") or run.manifest.get("classes") or ()),
+            calibration=test.get("calibration") or {},
+            reliability=charts.reliability((test.get("calibration") or {}).get("bins") or ()),
+            mistakes=gallery.mistakes(run),
+            doubts=gallery.doubts(run),
+            label_issues=run.ensemble.get("label_issues") or {},
+            comparison=tables.comparison(run),
+            member_chart=charts.members(run),
+            agreement=tables.agreement(run),
+            importances=importance.importances(run),
+            examples=run.pictures.get("examples") or {},
+            members=tables.members(run),
+            test_scores=tables.test_scores(test),
+            methods=tables.methods(run),
+            parallels=settings.parallel(run),
+            splits=splits,
+            classes=classes,
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "duration": duration,
+        "signed": signed,
+        "decimals": plain,
+        "metric": charts.title,
+        "quoted": _quoted,
+        "python": _python,
+    }
+    return environment
+
+
+def _quoted(path: AnyPath) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def _python(value: str | list[int]) -> str:
+    """A text or a list as Python takes it, the list as a tuple."""
+    return repr(tuple(value) if isinstance(value, list) else value)

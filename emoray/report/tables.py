@@ -1,0 +1,259 @@
+"""The tables of the page as plain rows: confusion, classes, ensemble methods, what stopping saved, data.
+
+Every function gives None or an empty list where the run has nothing to tell, and the page then says so.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoray.report.run import Interval, Run, Trial, interval
+
+SPLITS = ("train", "validation", "selection", "test")
+
+
+class Cell(NamedTuple):
+    """Images of one (label, prediction), their share of the label's images and that share in percent for the colour."""
+
+    images: int
+    share: float
+    tone: int
+
+
+class ClassScores(NamedTuple):
+    """Precision, recall and F1 of a class; None where there is nothing to divide by."""
+
+    name: str
+    images: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The matrix, row = label, and what follows from it for each class."""
+
+    classes: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    scores: tuple[ClassScores, ...]
+    worst: tuple[tuple[str, str, Cell], ...]
+
+
+class Member(NamedTuple):
+    """A model of the chosen ensemble."""
+
+    trial: str
+    model: str
+    weight: float | None
+    temperature: float | None
+
+
+class TestScore(NamedTuple):
+    """A metric on test of the best single model and of the ensemble, and their difference."""
+
+    metric: str
+    single: Interval | None
+    ensemble: Interval | None
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
+class Method:
+    """An ensemble method: its score on the images that it was fitted on, on others, and its gains."""
+
+    name: str
+    chosen: bool
+    in_sample: float | None
+    cross_fitted: float | None
+    in_sample_gain: float | None
+    over_single: Interval | None
+    over_uniform: Interval | None
+
+
+class Span(NamedTuple):
+    """An interval and the in-sample gain on a common axis, in percent from the left; `zero` is where no gain is."""
+
+    low: float
+    width: float
+    estimate: float
+    zero: float
+    in_sample: float | None
+
+
+class Saving(NamedTuple):
+    """What early stopping spared in one study; `seconds` are the epochs not trained at each trial's own pace."""
+
+    study: str
+    trials: int
+    statuses: dict[str, int]
+    planned: int
+    trained: int
+    saved: int
+    seconds: float
+    best: float | None
+
+
+class ClassCounts(NamedTuple):
+    """Images of a class by split, and its share of the training images in percent."""
+
+    name: str
+    images: tuple[int, ...]
+    share: float
+
+
+def confusion(test: Mapping[str, Any], classes: Iterable[str]) -> Confusion | None:
+    names = tuple(map(str, classes))
+    counts = np.asarray(test.get("confusion") or [], np.int64)
+    if not names or counts.shape != (len(names), len(names)):
+        return None
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    rows = tuple(
+        tuple(Cell(int(n), float(s), round(100 * float(s))) for n, s in zip(*row, strict=True))
+        for row in zip(counts, shares, strict=True)
+    )
+    pairs = [(names[i], names[j], cell) for i, row in enumerate(rows) for j, cell in enumerate(row) if i != j]
+    worst = sorted((pair for pair in pairs if pair[2].images), key=lambda pair: -pair[2].share)[:3]
+    return Confusion(names, rows, tuple(_class_scores(names, counts)), tuple(worst))
+
+
+def _class_scores(names: tuple[str, ...], counts: NDArray[np.int64]) -> list[ClassScores]:
+    result = []
+    for i, name in enumerate(names):
+        hits, labelled, predicted = int(counts[i, i]), int(counts[i].sum()), int(counts[:, i].sum())
+        precision, recall = _ratio(hits, predicted), _ratio(hits, labelled)
+        result.append(ClassScores(name, labelled, precision, recall, _ratio(2 * hits, labelled + predicted)))
+    return result
+
+
+def members(run: Run) -> list[Member]:
+    found = run.ensemble.get("members") or []
+    return [
+        Member(str(m.get("name") or m.get("trial")), str(m.get("model")), m.get("weight"), m.get("temperature"))
+        for m in found
+    ]
+
+
+def test_scores(test: Mapping[str, Any]) -> list[TestScore]:
+    """One row for every metric that the ensemble has on test."""
+    single, ensemble, gain = (test.get(key) or {} for key in ("best_single", "ensemble", "gain"))
+    return [
+        TestScore(name, interval(single.get(name)), found, interval(gain.get(name)))
+        for name, value in ensemble.items()
+        if (found := interval(value))
+    ]
+
+
+def methods(run: Run) -> list[tuple[Method, Span | None]]:
+    """The methods that were compared, best cross-fitted gain first, each with its place on a common axis of gains."""
+    found = [
+        Method(
+            name,
+            name == run.ensemble.get("method"),
+            value.get("in_sample"),
+            value.get("cross_fitted"),
+            value.get("in_sample_gain"),
+            interval(value.get("gain_over_single")),
+            interval(value.get("gain_over_uniform")),
+        )
+        for name, value in (run.ensemble.get("methods") or {}).items()
+    ]
+    # By gain, not by score: a gain is higher for better whatever the metric.
+    found.sort(key=lambda method: -(method.over_single.estimate if method.over_single else -np.inf))
+    marks = [0.0, *(x for m in found for x in (*(m.over_single or ()), m.in_sample_gain) if x is not None)]
+    low, high = min(marks), max(marks)
+    margin = 0.04 * (high - low) or 1.0
+    low, width = low - margin, high - low + 2 * margin
+
+    def at(value: float) -> float:
+        return round(100 * (value - low) / width, 2)
+
+    spans = []
+    for method in found:
+        gain, inner = method.over_single, method.in_sample_gain
+        seen = None if inner is None else at(inner)
+        spans.append(gain and Span(at(gain.low), at(gain.high) - at(gain.low), at(gain.estimate), at(0), seen))
+    return list(zip(found, spans, strict=True))
+
+
+def savings(run: Run) -> list[Saving]:
+    """One row a study; failed and running trials have saved nothing."""
+    return [_saving(study, [trial for trial in run.trials if trial.study == study]) for study in run.studies]
+
+
+def _saving(study: str, trials: list[Trial]) -> Saving:
+    done = [trial for trial in trials if trial.status in ("finished", "stopped")]
+    spared = {trial.name: max(0, trial.planned_epochs - trial.epochs) for trial in done}
+    statuses = {status: n for status in STATUSES if (n := sum(trial.status == status for trial in trials))}
+    return Saving(
+        study,
+        len(trials),
+        statuses,
+        sum(trial.planned_epochs for trial in done),
+        sum(trial.epochs for trial in done),
+        sum(spared.values()),
+        sum(spared[trial.name] * trial.seconds / trial.epochs for trial in done if trial.epochs),
+        max((trial.score for trial in trials if trial.score is not None), default=None),
+    )
+
+
+STATUSES = ("finished", "stopped", "failed", "running")
+
+
+def stop_reasons(run: Run) -> dict[str, int]:
+    """How many trials each reason ended before their last epoch."""
+    reasons = [trial.reason or "no reason recorded" for trial in run.trials if trial.status == "stopped"]
+    return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+
+def failures(run: Run) -> list[Trial]:
+    return [trial for trial in run.trials if trial.status == "failed"]
+
+
+def class_counts(manifest: Mapping[str, Any]) -> tuple[list[str], list[ClassCounts]]:
+    """The splits that the data has, in their usual order, and a row for every class."""
+    found = manifest.get("splits") or {}
+    splits = [name for name in SPLITS if name in found] + [name for name in found if name not in SPLITS]
+    names = manifest.get("classes") or []
+    rows = [(str(name), tuple(int(found[s].get("classes", {}).get(name, 0)) for s in splits)) for name in names]
+    total = sum(images[0] for _, images in rows if images) or 1
+    return splits, [ClassCounts(name, images, 100 * images[0] / total if images else 0.0) for name, images in rows]
+
+
+def ranked(run: Run) -> list[Trial]:
+    """All trials: the candidates of the leaderboard by rank, then the rest by score, then those without one."""
+
+    def place(trial: Trial) -> tuple[float, float]:
+        rank = trial.rank if trial.rank is not None else np.inf
+        return rank, -(trial.score if trial.score is not None else -np.inf)
+
+    return sorted(run.trials, key=place)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def comparison(run: Run) -> list[tuple[Mapping[str, Any], float | None]]:
+    """The candidates as ensemble.json compares them on selection, each with its weight in the fitted ensemble."""
+    weights = {one.get("name"): one.get("weight") for one in run.ensemble.get("candidates") or []}
+    listed = (run.ensemble.get("comparison") or {}).get("listed") or []
+    return [(one, weights.get(one.get("name"))) for one in listed]
+
+
+def agreement(run: Run) -> list[tuple[str, list[tuple[float, int]]]]:
+    """The share of selection images on which two candidates predict the same class, and its tone in percent."""
+    comparison = run.ensemble.get("comparison") or {}
+    names = [str(one.get("name")) for one in comparison.get("listed") or []]
+    matrix = np.asarray(comparison.get("agreement") or np.zeros((0, 0)), float)
+    if len(names) < 2 or matrix.shape != (len(names), len(names)):
+        return []
+    lowest = float(matrix.min())
+    tones = np.round(100 * (matrix - lowest) / max(1 - lowest, 1e-9)).astype(int)
+    return [
+        (name, [(float(share), int(tone)) for share, tone in zip(*row, strict=True)])
+        for name, row in zip(names, zip(matrix, tones, strict=True), strict=True)
+    ]

@@ -1,0 +1,52 @@
+"""Which checkpoints are kept while a sweep runs: those that can still matter, within `search.storage_limit`.
+
+`best.npz`, and the single epochs beside it that an average is made of, are kept of running trials and of the best
+`finalize.keep`: another ended trial cannot come among them any more, since the scores before it are final. `last.npz`
+is kept of whatever may go on: running trials, those that reached their last epoch (a resume may give them more) and
+those that failed for a reason that may pass.
+"""
+
+from emoray import storage
+from emoray.config import Sweep
+from emoray.storage import AnyPath
+from emoray.trial_state import CRASH, DATA, ERROR, FINISHED, MEMORY, PLACE, Trial, best
+from emoray.trials import TrialTable
+
+_MAY_PASS = (MEMORY, DATA, CRASH, PLACE, ERROR)
+
+
+def tidy(table: TrialTable, ended: Trial, sweep: Sweep) -> list[str]:
+    """Delete what can no longer matter now that a trial has ended; returns what a person should be told."""
+    before = {trial.id for trial in table if trial.ended} if table.kept is None else table.kept | {ended.id}
+    ended_before = [table.trials[id] for id in before]
+    exist = storage.each(table.folder.path, lambda trial: table.checkpoint(trial, "best").exists(), ended_before)
+    there = [trial for trial, exists in zip(ended_before, exist, strict=True) if exists]
+    chosen = best(sorted(there, key=lambda t: (t.index, t.study)), sweep.finalize.keep, sweep.finalize.per_architecture)
+    table.kept = {trial.id for trial in chosen}
+    for trial in there:
+        if trial.id not in table.kept and trial.failure not in _MAY_PASS:
+            table.checkpoint(trial, "best").unlink(missing_ok=True)
+            for epoch in table.checkpoint(trial, "best").parent.glob("epoch-*.npz"):
+                epoch.unlink(missing_ok=True)
+    table.checkpoint(ended, "taken").unlink(missing_ok=True)
+    if ended.status != FINISHED and ended.failure not in _MAY_PASS:
+        table.checkpoint(ended, "last").unlink(missing_ok=True)
+    return [] if sweep.search.storage_limit is None else _within(table, sweep.search.storage_limit)
+
+
+def used(folder: AnyPath) -> int:
+    """Bytes of all checkpoints of a run folder's trials."""
+    return storage.used(folder / "trials", "*/checkpoint/*.npz")
+
+
+def _within(table: TrialTable, limit: int) -> list[str]:
+    """Delete the states of finished trials, the worst first, until what is left is within the limit."""
+    finished = [trial for trial in table if trial.ended and table.checkpoint(trial, "last").exists()]
+    for trial in sorted(finished, key=lambda trial: max(trial.curve, default=float("-inf"))):
+        if used(table.folder.path) <= limit:
+            return []
+        table.checkpoint(trial, "last").unlink()
+    taken = used(table.folder.path)
+    if taken <= limit:
+        return []
+    return [f"checkpoints take {taken / 1e9:.2f} GB, over storage_limit: all of them are still needed"]

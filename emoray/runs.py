@@ -1,0 +1,119 @@
+"""Opening a run: a fresh folder, or an earlier one to go on with where nothing that was measured would change."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, versions
+from emoray.config import Sweep
+from emoray.errors import UserError
+from emoray.run_folder import RunFolder, write_text
+from emoray.storage import AnyPath
+
+_FIXED = ("seed", "data", "search.metric")
+"""Settings under which results of an earlier start could not be compared with those of a later one."""
+
+
+def find(sweep: Sweep, resume: bool) -> RunFolder | None:
+    """The run to go on with, or None for a new one; only the storage folder is made, to see that it can be written.
+
+    Raises UserError where it cannot, where there is nothing to resume, or what there is was measured under other
+    settings.
+    """
+    place = storage.at(sweep.storage)
+    if isinstance(place, Path) and resume and run_folder.latest(place, sweep.name) is None:
+        raise _nothing_to_resume(sweep.name, place)  # before a folder is made for nothing
+    try:
+        storage.check_writable(place)
+    except OSError as error:
+        raise UserError(f"storage: {place}/ cannot be written: {error.strerror or error}") from None
+    folder = run_folder.latest(place, sweep.name) if resume else None
+    if resume and folder is None:
+        raise _nothing_to_resume(sweep.name, place)
+    if folder is not None:
+        intact.links(folder.path)
+        versions.read(folder)
+        if folder.sweep.exists():
+            _refuse_changes(_read(folder.sweep), sweep.resolved(), folder)
+    return folder
+
+
+def _nothing_to_resume(name: str, place: AnyPath) -> UserError:
+    return UserError(f"--resume: there is no run of '{name}' in {place}/; start one without --resume")
+
+
+@contextmanager
+def opened(
+    sweep: Sweep, found: RunFolder | None, prepared: str, say: Callable[[str], None] = lambda message: None
+) -> Iterator[RunFolder]:
+    """The run folder, this process's alone, with the resolved sweep and what tells of the data in it.
+
+    Raises UserError where another process is at work on the run.
+    """
+    folder = found or run_folder.create(storage.at(sweep.storage), sweep.name)
+    with ownership.of(folder.path, say):
+        storage.clear(folder.path)
+        versions.write(folder)
+        write_text(folder.sweep, config.dump(sweep))
+        _keep_components(sweep, folder)
+        for name in ("manifest.json", "quarantine.csv", "dropped.csv"):
+            source = storage.at(prepared) / name
+            if source.exists():
+                storage.copy(source, folder.manifest.with_name(name))
+        yield folder
+
+
+@contextmanager
+def at_hand(folder: RunFolder) -> Iterator[Path]:
+    """A folder on this machine with a run's sweep.yaml and its own components, from where these can be imported."""
+    if isinstance(folder.path, Path):
+        yield folder.path
+        return
+    with tempfile.TemporaryDirectory(prefix="emoray-run-") as made:
+        copied = Path(made) / folder.sweep.name
+        storage.copy(folder.sweep, copied)
+        for module in _read(copied).get("components") or ():
+            name = _module_file(intact.module(module, folder.sweep))
+            storage.copy(folder.path / name, Path(made) / name)
+        yield Path(made)
+
+
+def _read(file: AnyPath) -> dict[str, Any]:
+    tree, _ = strict_yaml.load(file.read_text(), str(file))
+    return tree if isinstance(tree, dict) else {}
+
+
+def _module_file(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
+
+
+def _keep_components(sweep: Sweep, folder: RunFolder) -> None:
+    """Copy the modules of the user's own components, without which nothing here could load the models again."""
+    for module in sweep.components:
+        source = registry.locate(module, sweep.folder)
+        target = folder.path / _module_file(module)
+        if source.resolve() != target.resolve():
+            storage.copy(source, target)
+
+
+def _refuse_changes(before: dict[str, Any], after: dict[str, Any], folder: RunFolder) -> None:
+    for place in _FIXED:
+        old, new = _at(before, place), _at(after, place)
+        if old != new:
+            keys = [key for key in new if old.get(key) != new[key]] if isinstance(new, dict) else []
+            shown = (
+                ", ".join(f"{place}.{k}: {old.get(k)!r} -> {new[k]!r}" for k in keys) or f"{place}: {old!r} -> {new!r}"
+            )
+            raise UserError(
+                f"--resume: {folder.path} was measured under other settings ({shown}), so its results could not be "
+                "compared; set them back, or start a new run without --resume"
+            )
+
+
+def _at(tree: dict[str, Any], place: str) -> Any:
+    value: Any = tree
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

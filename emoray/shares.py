@@ -1,0 +1,45 @@
+"""How many trials each study has by now: an equal share for all, or more for those that earn them.
+
+A pure function of the studies and the trials that have ended, so a resumed search shares out as an unbroken one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def equal(wanted: Mapping[str, int]) -> dict[str, int]:
+    """Each study has its trials."""
+    return dict(wanted)
+
+
+def best(wanted: Mapping[str, int], scores: Mapping[str, Sequence[float | None]]) -> dict[str, int]:
+    """Successive halving over studies (Karnin et al. 2013): in each round the better half shares the round's trials.
+
+    `wanted` holds the trials that the studies ask for: their sum is the number of trials of all, and in no round but
+    the first does their proportion count. `scores` holds the best scores of a study's trials by index, None for one
+    that has not ended. A round begins when all trials of the rounds before it have ended.
+    """
+    rounds = max(1, math.ceil(math.log2(len(wanted)))) + 1 if len(wanted) > 1 else 1
+    total = sum(wanted.values())
+    given = dict.fromkeys(wanted, 0)
+    alive = list(wanted)
+    for number in range(rounds):
+        budget = total * (number + 1) // rounds - sum(given.values())
+        weights = {study: wanted[study] if number == 0 else 1 for study in alive}
+        for study, trials in _parts(budget, weights).items():
+            given[study] += trials
+        ended = {study: scores[study][: given[study]] for study in alive}
+        if any(len(own) < given[study] or None in own for study, own in ended.items()):
+            break
+        ranked = sorted(alive, key=lambda study: -max((s for s in ended[study] if s is not None), default=-math.inf))
+        alive = ranked[: math.ceil(len(alive) / 2)]
+    return given
+
+
+def _parts(budget: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """`budget` in whole parts by weight; what does not divide goes to the first."""
+    whole = sum(weights.values())
+    parts = {study: budget * weight // whole for study, weight in weights.items()}
+    for study in list(parts)[: budget - sum(parts.values())]:
+        parts[study] += 1
+    return parts

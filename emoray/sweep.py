@@ -1,0 +1,160 @@
+"""From face images and one sweep file to trained models, an ensemble and a report: `python -m emoray.sweep FILE`.
+
+Each stage leaves its result in the run folder, so each can be run again alone. Nothing that is pickled may be defined
+here: this module runs as `__main__`.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emoray import (
+    candidates,
+    cluster,
+    config,
+    display,
+    intact,
+    metrics,
+    placement,
+    plan,
+    runs,
+    storage,
+    trials,
+    versions,
+)
+from emoray.errors import Stopped, UserError
+from emoray.run_folder import RunFolder
+from emoray.s3 import S3Path
+from emoray.storage import AnyPath
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line asks of a sweep."""
+
+    file: str
+    set: tuple[str, ...] = ()
+    storage: str | None = None
+    address: str | None = None
+    resume: bool = False
+    retry_failed: bool = False
+    dry_run: bool = False
+    measure: bool = False
+    plain: bool = False
+    tensorboard: bool = False
+
+
+def run(arguments: Arguments) -> None:
+    """The whole line, from the sweep file to the report.
+
+    Raises UserError for a user's mistake, SweepFailed where no trial came through, Stopped after Ctrl-C.
+    """
+    sweep = config.load(arguments.file, arguments.set, arguments.storage)
+    plan.check_weights(sweep)
+    if arguments.dry_run or not arguments.address:
+        told = plan.describe(sweep, cluster.local_resources())  # refuses what cannot run, before anything is spent
+    if arguments.dry_run:
+        print(told)
+        if not arguments.measure:
+            return
+    found = runs.find(sweep, arguments.resume or arguments.retry_failed)
+    screen = display.on_terminal(arguments.plain)
+    screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
+    with cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
+        # Keras and Ray's libraries take seconds to import: only now.
+        from emoray import data, finalize, held_out, measuring, search, tracking
+        from emoray.trial.data import load
+
+        screen.say(display.machines(machine))
+        if arguments.address:
+            _check_nodes(sweep.storage)
+        cache = str(storage.at(sweep.storage) / ".cache")
+        prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
+        mode = placement.mode(sweep, prepared.train_bytes, machine)
+        slots = placement.slots(sweep, machine, mode)
+        metrics.by_index(sweep.search.metric, prepared.manifest["classes"])  # refuses the recall of an unknown class
+        if arguments.measure:
+            screen.say("measuring a few steps of each architecture")
+            screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode)), slots))
+        if arguments.dry_run:
+            return
+        with runs.opened(sweep, found, prepared.folder, screen.say) as folder:
+            kept = held_out.keep(folder, prepared)
+            screen.say(display.about(prepared.manifest))
+            screen.say(display.at_once(slots, mode))
+            screen.say(f"run folder: {folder.path}/")
+            trackers = [*tracking.trackers(sweep, folder, arguments.tensorboard)]
+            try:
+                with screen:
+                    search.run(
+                        sweep,
+                        trials.restore(folder, sweep.components),
+                        load(prepared, mode),
+                        slots,
+                        tracking.Together([screen, *trackers]),
+                        retry_failed=arguments.retry_failed,
+                    )
+                result = finalize.run(folder, sweep, kept, screen.say)
+            except KeyboardInterrupt:
+                raise Stopped from None
+            finally:
+                for tracker in trackers:
+                    tracker.close()
+    screen.say(display.closing(result.candidates, result.ensemble, folder))
+
+
+def _check_nodes(address: str) -> None:
+    """Refuse a cluster one of whose machines cannot write to S3: its trials could not."""
+    from emoray import tasks
+
+    place = storage.at(address)
+    if isinstance(place, S3Path):
+        for node, found in tasks.on_each_node(storage.check_writable, place).items():
+            if isinstance(found, Exception):
+                told = getattr(found, "strerror", None) or found
+                raise UserError(f"storage: {place}/ cannot be written from node {node}: {told}")
+
+
+def finalize_again(
+    folder: AnyPath,
+    settings: Sequence[str] = (),
+    address: str | None = None,
+    plain: bool = False,
+    run_components: bool = False,
+) -> None:
+    """The last stage alone, over the trials that a run folder holds, with `settings` over those of its sweep file.
+
+    Components of the run's own are code, which runs only with `run_components`. Raises UserError where it is no run
+    folder, holds nothing that could be finalized, or would reach out of itself.
+    """
+    run = RunFolder(folder)
+    if not run.sweep.exists():
+        raise UserError(f"{folder} is no run folder: {run.sweep} is missing")
+    intact.links(folder)
+    versions.read(run)
+    for setting in settings:
+        if not setting.startswith("finalize."):
+            raise UserError(f"--set {setting}: only finalize.* can differ from what the run was trained with")
+    with runs.at_hand(run) as own:
+        sweep = config.load(own / run.sweep.name, settings)
+        table = trials.restore(run, sweep.components if run_components else ())
+        if not candidates.trained(table):
+            raise UserError(candidates.why_none(table))
+        screen = display.on_terminal(plain)
+        with cluster.connected(address, sweep.import_path if run_components else [], screen.say):
+            from emoray import data, finalize, held_out
+
+            kept = held_out.read(run)
+            if kept is None:
+                cache = folder.absolute().parent / ".cache"
+                kept = held_out.restore(
+                    run, data.prepare(sweep.data, cache=str(cache), seed=sweep.seed, progress=screen.say)
+                )
+            result = finalize.run(run, sweep, kept, screen.say)
+    screen.say(display.closing(result.candidates, result.ensemble, run))
+
+
+if __name__ == "__main__":
+    from emoray import cli
+
+    sys.exit(cli.main(["sweep", *sys.argv[1:]]))

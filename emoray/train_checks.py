@@ -1,0 +1,45 @@
+"""Settings of a trial that are each allowed and cannot work together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from emoray import space
+from emoray.problems import Problems
+
+
+def check(workers: int, gpus: float, settings: Mapping[str, Any], place: str, problems: Problems) -> None:
+    """Note what cannot work of a study's space of settings, on so many workers with so many GPUs each."""
+    batches = _numbers(settings["batch_size"])
+    if workers > 1:
+        small = [batch for batch in batches if batch < 2 * workers]
+        if small:
+            needed = f"{workers} workers need batches of at least {2 * workers} images"
+            problems.add(f"{place}.batch_size", f"{needed}, not {small[0]}")
+        odd = [batch for batch in batches if batch % 2]
+        if odd:
+            problems.add(f"{place}.batch_size", f"several workers share even batches, not {odd[0]}")
+        if gpus % 1:
+            problems.add(
+                f"{place}.gpus_per_worker",
+                f"{gpus:g}: a trial's workers cannot share a GPU; use whole GPUs or workers: 1",
+            )
+    most = max(_numbers(settings["accumulate_steps"]), default=1)
+    if batches and most * workers > min(batches):
+        whose = f" on {workers} workers" if workers > 1 else ""
+        problems.add(
+            f"{place}.accumulate_steps", f"a batch of {min(batches)}{whose} cannot be cut into {most} parts each"
+        )
+
+
+def _numbers(tree: Any) -> list[int]:
+    """The values that a setting may take, or the ends of its range."""
+    match tree:
+        case space.Choice():
+            return [number for option in tree.options for number in _numbers(option)]
+        case space.Range():
+            return [int(tree.low), int(tree.high)]
+        case bool():
+            return []
+        case int():
+            return [tree]
+    return []

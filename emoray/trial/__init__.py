@@ -1,0 +1,1 @@
+"""One trial: its training loop, its checkpoint, and the class that Ray Tune runs."""

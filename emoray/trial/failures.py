@@ -1,0 +1,38 @@
+"""What an exception in a trial means: no memory, a full disk, no place, unreadable data, or a mistake in the code."""
+
+import errno
+from typing import Any
+
+from emoray.trial_state import DATA, DISK, ERROR, MEMORY, PLACE
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+class NoPlace(Exception):
+    """A trial's workers found no place; says what they asked for and what was free."""
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """`failure`, one of the kinds in trial_state.py, and `reason`, the error in a line."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
+    links = list(_chain(error))
+    full = next((link for link in links if isinstance(link, OSError) and link.errno in _DISK), None)
+    if full is not None:
+        return {"failure": DISK, "reason": f"{full.filename or 'the disk'}: {full.strerror}"}
+    if any(_is_memory(link) for link in links):
+        return {"failure": MEMORY, "reason": f"out of memory: {reason}"}
+    if isinstance(error, NoPlace):
+        return {"failure": PLACE, "reason": str(error)}
+    unreadable = any(isinstance(link, OSError) for link in links)
+    return {"failure": DATA if unreadable else ERROR, "reason": reason}
+
+
+def _chain(error: BaseException | None) -> Any:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_memory(error: BaseException) -> bool:
+    """TensorFlow's error for a GPU or a host allocation, by name: this module must not import it."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

@@ -1,0 +1,110 @@
+"""What a person sees: a display of any number of trials at 80 columns, plain lines, runs and trials as text."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from emoray import cli, config, display, overview, trials
+from emoray.run_folder import RunFolder, write_text
+from emoray.studies import Studies
+from emoray.trials import TrialTable
+
+SWEEP = """
+models: [{name: simple_cnn, trials: TRIALS, dropout: {uniform: [0.1, 0.5]}, width: {normal: [64, 1]}}]
+train: {epochs: 9, optimizer: {name: adam, learning_rate: {loguniform: [1e-4, 1e-2]}}}
+search: {metric: METRIC, scheduler: {name: asha, grace_epochs: 3}}
+"""
+
+
+def searched(tmp_path: Path, count: int, metric: str = "accuracy") -> Studies:
+    """A search in which a third has ended and the others run."""
+    text = SWEEP.replace("TRIALS", str(count)).replace("METRIC", metric).replace("width: {normal: [64, 1]}", "depth: 3")
+    write_text(tmp_path / "run" / "sweep.yaml", text)
+    studies = Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+    for number in range(count):
+        trial = studies.next()
+        assert trial is not None
+        for epoch in range(1, 3 if number % 3 else 10):
+            row = {
+                "epoch": epoch,
+                "score": (count - number) / 1000 + epoch / 100,
+                "seconds": 2.0,
+                "images_per_second": 1234.0,
+            }
+            row |= {"train_loss": 1 / epoch, "accuracy": 0.5}
+            trials.write_history(studies.table.folder.trial(trial.id), [*trial.history, row])
+            done = {"status": "finished", "reason": ""} if epoch == 9 else {}
+            if studies.record({"trial": trial.id, "row": list(row.items()), **done}):
+                break
+    studies.table.write()
+    return studies
+
+
+@pytest.fixture(scope="module", params=[2, 12, 200])
+def long_or_short(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Studies:
+    return searched(tmp_path_factory.mktemp("runs"), request.param)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (80, 10)])
+def test_the_display_fits_any_terminal(long_or_short: Studies, width: int, height: int) -> None:
+    studies, count = long_or_short, len(long_or_short.table.trials)
+    console = Console(width=width, height=height, file=io.StringIO(), legacy_windows=False)
+    with console.capture() as captured:
+        console.print(overview.overview(studies, 3723.0, width, height))
+    lines = captured.get().splitlines()
+    assert len(lines) <= height
+    assert max(len(line) for line in lines) <= width
+    text = "\n".join(lines)
+    for words in (f"/{count} trials", "1:02:03", "at most", "best accuracy", "dropout 0.", "learning_rate", "1,234"):
+        assert words in text, text
+    if count == 200:
+        assert "more" in text
+        assert "epochs saved by early stopping" in text
+
+
+def test_a_curve_that_is_lost_is_drawn_too() -> None:
+    assert overview.sparkline([float("nan"), 0.0, 1.0, float("-inf")], 8) == " ▁█ "
+
+
+def test_plain_lines_come_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    studies = searched(tmp_path, 4)
+    studies.notices.append("lenet-001: its process died; it goes on from epoch 3")
+    screen = display.PlainDisplay()
+    screen.update(studies)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == len(studies.table.trials) + 1
+    assert "goes on from epoch 3" in told[-1]
+    screen.update(studies)
+    assert capsys.readouterr().out == ""
+
+
+def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched(tmp_path, 5, "log_loss")
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "unfinished" in told
+    assert "log_loss -0.095" in told
+    assert cli.main(["show", str(tmp_path / "run")]) == 0
+    assert "simple_cnn-003" in capsys.readouterr().out
+    assert cli.main(["show", str(tmp_path / "run"), "simple_cnn-001"]) == 0
+    told = capsys.readouterr().out
+    assert "learning_rate" in told
+    assert "epoch  train_loss" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["runs", "nowhere"], "holds no runs"),
+        (["show", "nowhere"], "is no run folder"),
+        (["show", "RUN", "simple_cnn-01"], "did you mean 'simple_cnn-001'"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    searched(tmp_path, 2)
+    assert cli.main([str(tmp_path / "run") if word == "RUN" else word for word in arguments]) == 2
+    assert reason in capsys.readouterr().err

@@ -1,0 +1,183 @@
+"""Several workers for a trial: they do what one would, survive their deaths, and leave nothing behind."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emoray.config import Resources
+from emoray.data.augmentation import pipeline
+from emoray.data.batches import Epochs, share
+from emoray.trial.data import TrialData
+from tests.test_trial import IMAGES, data, player, settings, timeless, weights
+
+__all__ = ["data"]  # the fixture
+TWO = Resources(workers=2)
+PLAIN = {
+    "model": {"name": "lenet"},
+    "optimizer": {"name": "adam", "learning_rate": 0.002, "ema": 0.9, "clip_norm": 0.5},
+}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("batch", [1, 2, 7, 64])
+def test_shares_hold_a_batch_once_and_never_tear_a_pair(batch: int, world: int) -> None:
+    shares = [share(batch, rank, world) for rank in range(world)]
+    assert [place for first, last in shares for place in range(first, last)] == list(range(batch))
+    assert all(first % 2 == 0 or first == batch for first, _ in shares)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("sampler", [False, True])
+def test_workers_together_see_what_one_sees(data: TrialData, sampler: bool) -> None:
+    """The same pixels and mixed labels for the same seed and epoch, whoever makes them."""
+    augment = pipeline([{"name": "flip"}, {"name": "rotate"}, {"name": "mixup"}])
+    row_weights = np.linspace(0.2, 1.8, IMAGES) if sampler else None
+
+    def epochs(rank: int, world: int) -> Epochs:
+        place = {"rank": rank, "world": world, "row_weights": row_weights}
+        return Epochs(data.images, data.targets, data.rows, batch_size=50, pipeline=augment, seed=3, **place)
+
+    one, three = epochs(0, 1), [epochs(rank, 3) for rank in range(3)]
+    for epoch in range(2):
+        for number in range(len(one.parts)):
+            whole, parts = one.chunk(epoch, number), [each.chunk(epoch, number) for each in three]
+            weight = np.concatenate([part.labels for part in parts], axis=1)
+            images = np.concatenate([part.images for part in parts], axis=1)
+            shown = weight[0].sum(-1) > 0  # a worker without a share has one image without a label
+            assert np.array_equal(images[:, shown], whole.images)
+            assert np.array_equal(weight[:, shown], whole.labels)
+
+
+@pytest.mark.keras
+def test_ranks_draw_different_dropout_masks_and_a_state_brings_them_back(data: TrialData) -> None:
+    from emoray.trial.player import Player
+    from emoray.trial.ranks import Ranks
+
+    def random_states(played: Any) -> list[tuple[int, ...]]:
+        states = [v for v in played.program.model.variables if v.path.endswith("seed_generator_state")]
+        return [tuple(int(n) for n in v.numpy()) for v in states]
+
+    ranks = [Player(settings(), "accuracy", data, Ranks(rank, 2)) for rank in range(2)]
+    assert random_states(ranks[0]), "the model has dropout"
+    assert all(a != b for a, b in zip(*map(random_states, ranks), strict=True))
+    before = random_states(ranks[1])
+    ranks[1].load(ranks[0].state(), None)
+    assert random_states(ranks[1]) == before
+
+
+@pytest.fixture(scope="module")
+def group(ray_cluster: None, data: TrialData) -> Iterator[Any]:
+    import ray
+
+    from emoray.trial.group import Group
+
+    group = Group(TWO, [ray.put(data)], None)
+    yield group
+    group.close()
+
+
+def remote(group: Any, **changes: Any) -> Any:
+    from emoray.trial.group import RemotePlayer
+
+    return RemotePlayer(settings(**changes), "accuracy", group)
+
+
+def workers() -> list[int]:
+    """The processes of this test's ranks: children of its own raylet."""
+    import ray
+
+    socket = ray._private.worker.global_worker.node.raylet_socket_name
+    told = {int(path.parent.name): cmdline(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
+    (raylet,) = [process for process, line in told.items() if f"--raylet_socket_name={socket}" in line]
+    return [process for process, line in told.items() if "RayTrainWorker" in line and parent(process) == raylet]
+
+
+def cmdline(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it has just ended
+        return ""
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_two_workers_take_the_steps_of_one(data: TrialData, group: Any) -> None:
+    """Class weights, MixUp, an averaged model, and gradients that are clipped after they are summed."""
+    one, two = player(data, **PLAIN), remote(group, **PLAIN)
+    for _ in range(2):  # 14 steps
+        one.play(), two.play()
+    for a, b in zip(weights(one), two.state().arrays["model"], strict=True):
+        assert np.allclose(a, b, atol=1e-6)
+    for ours, theirs in zip(timeless(one.history), timeless(two.history), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert two.parameters == one.parameters
+    assert two.best.meta["epoch"] == one.best.meta["epoch"]
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_a_killed_worker_costs_an_epoch_and_changes_nothing(data: TrialData, group: Any) -> None:
+    """With dropout and batch norm: the ranks agree at the end of each epoch, or the trial would fail."""
+    unbroken, broken = remote(group, seed=8), remote(group, seed=8)
+    for _ in range(2):
+        unbroken.play()
+    broken.play()
+    os.kill(workers()[1], signal.SIGKILL)
+    broken.play()
+    assert timeless(broken.history) == timeless(unbroken.history)
+    for a, b in zip(unbroken.state().arrays["model"], broken.state().arrays["model"], strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_an_error_on_a_worker_is_told(group: Any) -> None:
+    from emoray.trial.group import WorkersFailed
+
+    with pytest.raises(WorkersFailed, match="nonsense"):
+        remote(group, model={"name": "nonsense"}).play()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_workers_that_find_no_place_are_an_error(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from emoray.trial.failures import NoPlace
+    from emoray.trial.group import Group
+
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
+    for resources in (Resources(workers=2, cpus_per_worker=9), Resources(workers=8, fewest=2, cpus_per_worker=9)):
+        impossible = Group(resources, [ray.put(None)], None)
+        with pytest.raises(NoPlace, match=r"2 workers of 9 CPUs each could not be placed; free are"):
+            remote(impossible).play()
+        impossible.close()
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_a_group_that_ends_leaves_nothing(data: TrialData, group: Any) -> None:
+    """Last of its module: it ends the group that the others share."""
+    import ray
+
+    group.close()
+    ended = time.monotonic()
+    while ray.available_resources().get("CPU", 0) < 2 or workers():
+        assert time.monotonic() - ended < 10, ray.available_resources()
+        time.sleep(0.1)
+    states = [entry["state"] for entry in ray.util.placement_group_table().values()]
+    assert set(states) <= {"REMOVED"}

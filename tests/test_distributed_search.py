@@ -1,0 +1,78 @@
+"""A population whose trials each have several workers: who takes over whose weights, and what becomes of theirs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emoray import config, search
+from emoray.run_folder import RunFolder
+from emoray.studies import Studies
+from emoray.trial import checkpoint
+from emoray.trial.checkpoint import State
+from emoray.trial_state import FINISHED
+from emoray.trials import TrialTable
+from tests.test_trial import faces_of
+
+SWEEP = """
+models: [{name: lenet, trials: 2}]
+train:
+  epochs: 2
+  batch_size: 32
+  optimizer: {name: sgd, learning_rate: {loguniform: [1e-6, 0.1]}}
+  workers: 2
+search:
+  metric: accuracy
+  scheduler: {name: pbt, interval_epochs: 1}
+  storage_limit: 1 KB
+  first: [{study: lenet, optimizer: {learning_rate: 0.05}}, {study: lenet, optimizer: {learning_rate: 1e-6}}]
+"""
+
+
+class Onlooker:
+    """Keeps what a trial takes over, and whether the donor's own state was gone when it was trained on."""
+
+    def __init__(self) -> None:
+        self.taken: State | None = None
+        self.donor_was_deleted = False
+
+    def update(self, studies: Studies) -> None:
+        trials = studies.table.trials
+        if len(trials) < 2:
+            return
+        taken = studies.table.checkpoint(trials["lenet-002"], "taken")
+        if self.taken is None and taken.exists():
+            self.taken = checkpoint.read(taken)
+        donor = studies.table.checkpoint(trials["lenet-001"], "last")
+        if self.taken is not None and len(trials["lenet-002"].history) == 1 and not donor.exists():
+            self.donor_was_deleted = True
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_a_trial_on_two_workers_takes_over_anothers_weights_which_are_then_deleted(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    """It trains on from them as one worker would, with settings of its own; the donor, ended, has no state any more."""
+    from emoray.trial.player import Player
+
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    table, data, onlooker = TrialTable(RunFolder(tmp_path / "run")), faces_of(203), Onlooker()
+    studies = search.run(config.load(tmp_path / "sweep.yaml"), table, data, 1, onlooker)
+    donor, receiver = table.trials["lenet-001"], table.trials["lenet-002"]
+    assert [trial.status for trial in (donor, receiver)] == [FINISHED, FINISHED], studies.notices
+    assert [change.donor for change in receiver.changes] == [donor.id]
+    assert onlooker.donor_was_deleted
+
+    alone: Any = Player(receiver.settings, "accuracy", data)
+    assert onlooker.taken is not None
+    alone.load(State(onlooker.taken.arrays, {"history": receiver.history[:1]}), None)
+    row = alone.play()
+    best = checkpoint.read(table.checkpoint(receiver, "best"))
+    assert best.meta["epoch"] == 2
+    for ours, theirs in zip(alone.state().arrays["model"], best.arrays["model"], strict=True):
+        assert np.allclose(ours, theirs, atol=1e-6)
+    assert receiver.history[1]["train_loss"] == pytest.approx(row["train_loss"], abs=1e-5)
+    alone.close()

@@ -1,0 +1,82 @@
+"""How a sweep comes to its Ray cluster: the token, and the sentence where it is not let in."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from emoray import cluster
+from emoray.cluster import refusal
+
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.59.1
+    Python: 3.11.9
+This process on node 10.0.0.7 was started with:
+    Ray: 2.60.0
+    Python: 3.12.4
+"""
+
+
+def test_versions_that_differ_are_told_in_a_sentence() -> None:
+    told = refusal("10.0.0.5:6379", RuntimeError(MISMATCH))
+    assert told == (
+        "--address 10.0.0.5:6379: the cluster runs Ray 2.59.1 on Python 3.11.9, and here is Ray 2.60.0 on "
+        "Python 3.12.4; install the same here, or submit the sweep as a job, which runs there"
+    )
+    only_python = MISMATCH.replace("2.59.1", "2.60.0")
+    assert "the cluster runs Ray 2.60.0 on Python 3.11.9, and" in refusal("auto", RuntimeError(only_python))
+
+
+def test_a_token_that_is_missing_or_another_is_told() -> None:
+    missing = refusal("auto", RuntimeError("RAY_AUTH_TOKEN_PATH is set but file cannot be opened: /x. Ensure that"))
+    assert missing.startswith("Ray's token cannot be read (RAY_AUTH_TOKEN_PATH is set but file cannot be opened: /x)")
+    other = refusal("10.0.0.5:6379", ConnectionError("Failed to connect to Ray cluster at 10.0.0.5:6379"))
+    assert "no Ray cluster, or one with another token" in other
+    assert "no Ray cluster answers there" in refusal(
+        "auto", ConnectionError("Could not find any running Ray instance.")
+    )
+    assert refusal(None, RuntimeError("no room")) == "Ray does not start on this machine (no room)"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that is not the user's, and no token in the environment."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_token_is_made_for_its_owner_alone(home: Path) -> None:
+    before = os.umask(0)  # the least careful of users
+    try:
+        cluster._ensure_token()
+    finally:
+        os.umask(before)
+    token = home / ".ray" / "auth_token"
+    assert mode(token) == 0o600
+    assert mode(token.parent) == 0o700
+    made = token.read_text()
+    assert len(made) == 64
+    cluster._ensure_token()
+    assert token.read_text() == made
+
+
+def test_a_token_that_others_can_read_is_kept_from_them(home: Path) -> None:
+    token = home / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("made by `ray get-auth-token --generate`")
+    token.chmod(0o644)
+    cluster._ensure_token()
+    assert mode(token) == 0o600
+
+
+def test_a_token_of_the_environment_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "other"))
+    cluster._ensure_token()
+    assert list(home.iterdir()) == []

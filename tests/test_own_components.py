@@ -1,0 +1,106 @@
+"""The documented example of a user's own model, taken from the page and used as a user would."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoray import config, predict, registry
+from emoray.cli import augmentations, main
+from emoray.data import preview
+from emoray.errors import UserError
+from emoray.run_folder import RunFolder, write_json
+from emoray.trial import checkpoint
+from emoray.trial.checkpoint import State
+
+DOCS = Path(__file__).parents[1] / "docs" / "sweep_files.md"
+
+
+def example(tmp_path: Path) -> config.Sweep:
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", DOCS.read_text(), flags=re.M)
+    (source,) = (block for block in blocks if "import keras" in block)
+    (sweep,) = (block for block in blocks if "components: [my_models]" in block)
+    (tmp_path / "my_models.py").write_text("\n".join(line[4:] for line in source.splitlines()))
+    (tmp_path / "mine.yaml").write_text("\n".join(line[4:] for line in sweep.splitlines()))
+    return config.load(tmp_path / "mine.yaml")
+
+
+@pytest.mark.keras
+def test_the_documented_model_is_found_and_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (study,) = example(tmp_path).studies
+    monkeypatch.syspath_prepend(tmp_path)  # as the processes that train have it
+    settings = dict(study.space["model"]) | {"width": 16}
+    assert settings["name"] == "my_models.tiny"
+    model = registry.build("models", settings, (48, 48, 1), 5)
+    assert model(np.zeros((2, 48, 48, 1), np.uint8)).shape == (2, 5)
+
+
+@pytest.mark.keras
+def test_a_run_that_brings_its_model_runs_it_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    (study,) = example(tmp_path).studies
+    settings = dict(study.space["model"]) | {"width": 16}
+    with monkeypatch.context() as here:
+        here.syspath_prepend(tmp_path)
+        weights = [v.numpy() for v in registry.build("models", settings, (48, 48, 1), 2).variables]
+        here.delitem(sys.modules, "my_models")
+    folder = RunFolder(tmp_path / "run")
+    given = {"trial": "tiny-001", "study": "tiny", "index": 1, "settings": {"model": settings}, "drawn": {}}
+    write_json(folder.trial("tiny-001") / "settings.json", given)
+    checkpoint.write(folder.trial("tiny-001") / "checkpoint" / "best.npz", State({"model": weights}))
+    write_json(folder.manifest, {"image_shape": [48, 48, 1], "classes": ["glad", "sad"]})
+    member = {"trial": "tiny-001", "files": ["trials/tiny-001/checkpoint/best.npz"], "temperature": 1.0}
+    blend = {"method": "single", "weights": [1.0]}
+    write_json(folder.ensemble, {"classes": ["glad", "sad"], "tta": "none", "candidates": [member], "blend": blend})
+    shutil.move(tmp_path / "my_models.py", folder.path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)).save(tmp_path / "face.png")
+    with pytest.raises(UserError, match=r"my_models\.tiny.*--run-components"):
+        predict.files(folder.path, [tmp_path / "face.png"])
+    told = predict.files(folder.path, [tmp_path / "face.png"], run_components=True)
+    monkeypatch.delitem(sys.modules, "my_models")
+    assert told.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert str(folder.path) not in sys.path
+
+
+def test_a_sheet_of_the_augmentation_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    sheet = tmp_path / "sheet.png"
+    assert main(["augment", "sweeps/quickstart.yaml", "--out", str(sheet)]) == 0
+    assert "flip" in capsys.readouterr().out
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image)
+    assert min(pixels.shape[:2]) > 400
+    assert pixels.std() > 20
+
+
+def test_every_list_of_a_choice_can_be_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "models: [lenet]\n"
+        "train: {augment: {choice: [[{name: flip}], [{name: rotate, degrees: {uniform: [1, 9]}}, mixup]]}}"
+    )
+    listed = [[component["name"] for component in components] for components in augmentations(config.load(file))]
+    assert ["flip"] in listed
+    assert ["rotate", "mixup"] in listed
+
+
+def test_images_for_a_sheet_come_from_all_over_the_source(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 255, (60, 60), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{number}.png")
+    (tmp_path / "b" / "broken.png").write_bytes(b"no")
+    images = preview.images(config.DataSettings(path=str(tmp_path)), 0, 3)
+    assert images.shape == (3, 48, 48, 1)
+    with pytest.raises(UserError, match="image"):
+        preview.images(config.DataSettings(path=str(tmp_path / "b")), 0, 3)

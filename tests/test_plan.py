@@ -1,0 +1,124 @@
+"""The plan of a sweep: what it says, what it doubts, what it refuses, all with numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from emoray import config, forecast, plan, schedulers
+from emoray.cluster import local_resources
+from emoray.errors import UserError
+
+SWEEP = """
+data: {faces: 600}
+models:
+  - {name: lenet, trials: 9}
+  - {name: simple_cnn, trials: 3, width: {choice: [16, 32]}, dropout: {uniform: [0.1, 0.5]}}
+train: {epochs: 27, batch_size: {choice: [16, 32, 64]}}
+search: {scheduler: {name: asha, grace_epochs: 3}, price_per_hour: 2.5}
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    epoch_seconds: float = 10.0
+    images_per_second: float = 100.0
+    parameters: int = 1000
+    best_bytes: int = 4_000_000
+    last_bytes: int = 12_000_000
+
+
+def sweep_of(tmp_path: Path, text: str = SWEEP) -> config.Sweep:
+    (tmp_path / "sweep.yaml").write_text(text)
+    return config.load(tmp_path / "sweep.yaml", storage=str(tmp_path / "runs"))
+
+
+def test_the_plan_says_what_will_be_done(tmp_path: Path) -> None:
+    told = plan.describe(sweep_of(tmp_path), local_resources())
+    for words in (
+        "lenet: 9 trials of up to 27 epochs, 1 CPU each, from a space of 3 settings",
+        "simple_cnn: 3 trials of up to 27 epochs, 1 CPU each, from a space of infinitely many settings",
+        "model.dropout: uniform 0.1, 0.5",
+        "judged after epochs 3, 9",
+        "6 trials, 162 epochs; about 42 epochs are expected with asha",
+        "since a trial takes 1 CPU",
+        "lenet: of 9 trials 3 are run, since its space holds 3 settings",
+    ):
+        assert words in told, told
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        (
+            ("grace_epochs: 3", "grace_epochs: 27"),
+            "asha never judges, since its first rung is not before the last of 27",
+        ),
+        (("{name: asha, grace_epochs: 3}", "{name: pbt, interval_epochs: 3}"), ""),
+        (("{name: asha, grace_epochs: 3}", "{name: median, min_trials: 8}"), "median needs 9 trials or more"),
+        (("price_per_hour: 2.5", "algorithm: optuna"), "are among optuna's first 8, which are drawn at random"),
+        (("price_per_hour: 2.5", "max_concurrent: 1"), ""),
+    ],
+)
+def test_what_is_hardly_meant_is_doubted(tmp_path: Path, change: tuple[str, str], doubt: str) -> None:
+    if "pbt" in change[1]:
+        with pytest.raises(UserError, match="pbt cannot take the space of simple_cnn"):
+            sweep_of(tmp_path, SWEEP.replace(*change))
+        return
+    doubts = list(forecast.doubts(sweep_of(tmp_path, SWEEP.replace(*change)), 1, 8))
+    assert any((doubt or "leaves 7 of 8 CPUs idle") in told for told in doubts), doubts
+
+
+def test_expected_epochs_follow_the_rungs() -> None:
+    asha = {"name": "asha", "grace_epochs": 3, "reduction_factor": 3}
+    assert schedulers.expected_epochs(asha, 27) == pytest.approx(3 + 6 / 3 + 18 / 9)
+    assert schedulers.expected_epochs({"name": "none"}, 27) == 27
+    assert schedulers.expected_epochs({"name": "median", "grace_epochs": 3}, 27) is None
+    hyperband = {"name": "hyperband", "grace_epochs": 3, "reduction_factor": 3, "brackets": 3}
+    one, two, three = 7, 9 + 18 / 3, 27
+    assert schedulers.expected_epochs(hyperband, 27) == pytest.approx((3 * one + 1.5 * two + three) / 5.5)
+
+
+def test_hours_money_and_disk_from_what_was_measured(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    costs = {study.name: Cost() for study in sweep.studies}
+    likely, most = forecast.hours(sweep, costs, slots=2)
+    assert most == pytest.approx(162 * 10 / 2 / 3600)
+    assert likely == pytest.approx(42 * 10 / 2 / 3600)
+    needed, taken = forecast.disk(sweep, costs, slots=2)
+    assert needed == 6 * 4_000_000 + 2 * 2 * 12_000_000 + 2 * 4_000_000
+    assert taken == needed + 4 * 12_000_000
+    told = plan.measured(sweep, costs, 2)
+    assert "lenet: 10.0 s an epoch, 100 images/s, 1,000 parameters" in told
+    assert "money      about 0." in told
+
+
+def test_what_has_no_room_is_refused(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, SWEEP.replace("price_per_hour: 2.5", "storage_limit: 50 MB"))
+    costs = {study.name: Cost() for study in sweep.studies}
+    with pytest.raises(UserError, match=r"search.storage_limit: 50 MB is too little.* take 80 MB"):
+        plan.measured(sweep, costs, 2)
+    with pytest.raises(UserError, match=r"has 1 MB free and the checkpoints that are needed take 80 MB"):
+        forecast.check_disk(sweep_of(tmp_path), 80_000_000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "search: {algorithm: {name: optuna, sampler: cmaes}}",
+            "cmaes cannot take the space of lenet: batch_size is a",
+        ),
+        ("search: {storage_limit: much}", "it must be bytes, or a size such as 20 GB"),
+        ("tracking: {name: mlflow}", "mlflow needs 'uri'"),
+    ],
+)
+def test_what_a_search_cannot_do_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        sweep_of(tmp_path, f"models: [lenet]\ntrain: {{batch_size: {{choice: [16, 32]}}}}\n{text}\n")
+
+
+def test_gp_is_refused_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="gp needs the package torch, which is not installed; use tpe"):
+        sweep_of(tmp_path, "models: [lenet]\nsearch: {algorithm: {name: optuna, sampler: gp}}\n")

@@ -1,0 +1,199 @@
+"""From checkpoints to one recommendation, without training: predictions on Ray, their cache, soups, what is broken."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emoray import candidates, config, finalize, held_out, inference, predict, predictions, registry
+from emoray.data import Split, faces
+from emoray.errors import UserError
+from emoray.held_out import HeldOut
+from emoray.run_folder import RunFolder, write_json
+from emoray.trial import checkpoint
+from emoray.trial.checkpoint import State
+from emoray.trials import write_history
+
+pytestmark = [pytest.mark.ray, pytest.mark.keras, pytest.mark.timeout(300)]
+SHAPE = (48, 48, 1)
+TEXT = """
+name: small
+models: [{name: lenet}, {name: simple_cnn, width: 4}]
+finalize: {keep: 3, soup: 2}
+"""
+
+
+class Data:
+    """Prepared data of embedded faces, without a data job."""
+
+    folder = "none"
+
+    def __init__(self) -> None:
+        images, labels = faces.draw(5, np.arange(140))
+        self.images, self.labels = images.reshape(-1, *SHAPE), labels.astype(np.int64)
+        counts = dict.fromkeys(faces.CLASSES, 10)
+        splits = {name: {"images": 70, "classes": counts} for name in ("selection", "test")}
+        self.manifest = {"fingerprint": "f00d", "classes": list(faces.CLASSES), "image_shape": list(SHAPE)}
+        self.manifest |= {"splits": splits, "quarantined": {}, "duplicates": {}, "leaks": {}, "source": "faces"}
+
+    def load(self, name: str) -> Split:
+        part = slice(0, 70) if name == "selection" else slice(70, 140)
+        rows = np.arange(140)[part]
+        files = np.array([f"{row}.png" for row in rows], object)
+        return Split(self.images[part], self.labels[part], rows, files, None)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three trials whose weights were drawn and never trained."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "small")
+    folder.path.mkdir()
+    folder.sweep.write_text(TEXT)
+    write_json(folder.manifest, Data().manifest)
+    held_out.keep(folder, Data())  # type: ignore[arg-type]
+    for number, model in enumerate([{"name": "lenet"}, {"name": "simple_cnn", "width": 4}, {"name": "lenet"}]):
+        name, study = f"{model['name']}-{number}", model["name"]
+        settings = {"model": model, "epochs": 2, "seed": number}
+        given = {"trial": name, "study": study, "index": number, "settings": settings, "drawn": {}}
+        write_json(folder.trial(name) / "settings.json", given)
+        rows = [{"epoch": e, "score": 0.3 + 0.1 * number + 0.01 * e, "seconds": 1.0} for e in (1, 2)]
+        more = {"images_per_second": 9.0, "accuracy": 0.4, "macro_f1": 0.4, "balanced_accuracy": 0.4, "log_loss": 1.8}
+        write_history(folder.trial(name), [row | more for row in rows])
+        write_json(folder.trial(name) / "end.json", {"status": "finished", "reason": "", "parameters": 9})
+        for file in ("best", "epoch-0001", "epoch-0002"):
+            built = registry.build("models", model, SHAPE, 7)
+            arrays = {"model": [v.numpy() for v in built.variables]}
+            checkpoint.write(folder.trial(name) / "checkpoint" / f"{file}.npz", State(arrays))
+    (folder.path / "trials.csv").write_text("trial,study,model,status\n")
+    return folder.path
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path, ray_cluster: None) -> Callable[..., dict]:
+    """Finalizes a copy of the run, with what was predicted before; gives ensemble.json."""
+    folder = RunFolder(tmp_path / "small")
+    shutil.copytree(original, folder.path)
+
+    def again(*settings: str) -> dict:
+        said: list[str] = []
+        found = held_out.read(folder)
+        assert found is not None
+        finalize.run(folder, config.load(folder.sweep, settings), found, said.append)
+        return json.loads(folder.ensemble.read_text()) | {"said": said, "folder": folder}
+
+    return again
+
+
+def test_a_run_is_finalized_from_its_folder_alone(run: Callable[..., dict]) -> None:
+    told = run()
+    folder: RunFolder = told["folder"]
+    assert [c["name"] for c in told["candidates"]] == [
+        *("lenet-2", "lenet-2-soup", "simple_cnn-1", "simple_cnn-1-soup", "lenet-0", "lenet-0-soup"),
+    ]
+    assert set(finalize.METHODS) == set(told["methods"])
+    assert told["left_out"] == []
+    assert told["test"]["images"] == 70
+    for file in ("leaderboard.csv", "report.html", "model_card.md", "report/pictures.json", "report/mistakes.png"):
+        assert (folder.path / file).stat().st_size > 0, file
+    for study in ("lenet", "simple_cnn"):
+        assert "error" not in json.loads((folder.pictures / study / "inside.json").read_text())
+    assert not list(folder.path.rglob("*.pkl"))
+    images = held_out.read(folder).load("test").images
+    ensemble = {**told, "candidates": told["candidates"]}
+    shares = predict.probabilities(folder.path, ensemble, images)
+    labels = held_out.read(folder).load("test").labels
+    assert (shares.argmax(1) == labels).mean() == pytest.approx(
+        told["test"][told["recommended"]]["accuracy"]["estimate"]
+    ), "emoray predict is what was scored"
+
+    before = {path: path.stat().st_mtime_ns for path in folder.path.glob("predictions/*")}
+    again = run()
+    assert not any("predicting" in line for line in again["said"]), "nothing is predicted twice"
+    assert {path: path.stat().st_mtime_ns for path in folder.path.glob("predictions/*")} == before
+    assert again["test"] == told["test"]
+
+    flipped = run("finalize.tta=flip", "finalize.soup=0", "finalize.use=ensemble")
+    assert any("predicting selection and test with 3 checkpoints" in line for line in flipped["said"])
+    assert flipped["recommended"] == "ensemble"
+    assert len(list(folder.path.glob("predictions/*-flip-*.npz"))) == 3
+
+
+def test_one_broken_member_is_left_out_and_told(run: Callable[..., dict], tmp_path: Path) -> None:
+    checkpoints = tmp_path / "small" / "trials"
+    shutil.copyfile(checkpoints / "lenet-2/checkpoint/best.npz", checkpoints / "simple_cnn-1/checkpoint/best.npz")
+    told = run("finalize.soup=0")
+    assert [c["name"] for c in told["candidates"]] == ["lenet-2", "lenet-0"]
+    (left_out,) = told["left_out"]
+    assert left_out["name"] == "simple_cnn-1"
+    assert "does not fit the model" in left_out["reason"]
+    assert any(line.startswith("left out: simple_cnn-1") for line in told["said"])
+    assert "Left out: simple_cnn-1." in told["folder"].report.read_text()
+
+
+def test_a_run_of_which_nothing_can_be_used(run: Callable[..., dict], tmp_path: Path) -> None:
+    for best in tmp_path.glob("small/trials/*/checkpoint/best.npz"):
+        best.write_bytes(best.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"none of the 3 best checkpoints can be used; .*lenet-2.*damaged or cut off"):
+        run()
+
+
+def test_predictions_of_other_data_are_refused(run: Callable[..., dict], tmp_path: Path) -> None:
+    run("finalize.soup=0")
+    files = sorted(tmp_path.glob("small/predictions/*.npz"))
+    shutil.copyfile(files[0], files[1])
+    with pytest.raises(UserError, match=rf"{files[1].name} holds predictions for other data or other weights.*delete"):
+        run("finalize.soup=0")
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    run("finalize.soup=0")  # cut off by a crash: predicted anew
+    assert len(checkpoint.read(files[1]).arrays["test"][0]) == 70
+
+
+def test_held_out_images_of_other_data_are_refused(original: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "small")
+    shutil.copytree(original, folder.path)
+    manifest = json.loads(folder.manifest.read_text())
+    write_json(folder.manifest, manifest | {"fingerprint": "beef"})
+    with pytest.raises(UserError, match=r"selection\.npz holds images of other data"):
+        held_out.read(folder).load("selection")
+    write_json(folder.manifest, manifest | {"classes": ["joy", "rage"]})
+    with pytest.raises(UserError, match=r"trained on other classes \(joy, rage\) than its data source now gives"):
+        held_out.restore(folder, Data())  # type: ignore[arg-type]
+    os.remove(folder.path / "data" / "test.npz")
+    assert held_out.read(folder) is None
+
+
+def test_views_and_soups(original: Path) -> None:
+    folder = original / "trials" / "simple_cnn-1"
+    files = [folder / "checkpoint" / f"epoch-000{e}.npz" for e in (1, 2)]
+    mean = inference.load(folder, files, SHAPE, 7)
+    each = [checkpoint.read(file).arrays["model"] for file in files]
+    for found, one, two in zip(mean.variables, *each, strict=True):
+        np.testing.assert_allclose(found.numpy(), (one + two) / 2, atol=1e-6)
+
+    images = Data().load("test").images
+    plain = inference.Predictor(mean, SHAPE)
+    flip = inference.Predictor(mean, SHAPE, "flip")
+    np.testing.assert_allclose(flip(images), (plain(images) + plain(images[:, :, ::-1])) / 2, atol=1e-5)
+    ten = inference.Predictor(mean, SHAPE, "ten_crop")
+    np.testing.assert_allclose(ten(images), ten(images[:, :, ::-1]), atol=1e-5)
+    flat = np.full((3, *SHAPE), 77, np.uint8)
+    np.testing.assert_allclose(ten(flat), plain(flat), atol=1e-5)
+    np.testing.assert_allclose(ten(images).sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_cache_depends_on_all_that_predictions_depend_on(original: Path) -> None:
+    folder = RunFolder(original)
+    loaded = config.load(folder.sweep)
+    from emoray import trials
+
+    first, soup, *_ = candidates.choose(trials.restore(folder), loaded)[0]
+    data = held_out.read(folder)
+    other = HeldOut(data.folder, data.manifest | {"fingerprint": "beef"})
+    keys = [predictions.key(first, data, "none"), predictions.key(soup, data, "none")]
+    keys += [predictions.key(first, other, "none"), predictions.key(first, data, "flip")]
+    assert len(set(keys)) == 4
+    assert predictions.key(first, data, "none") == keys[0]

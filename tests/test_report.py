@@ -1,0 +1,290 @@
+"""The report without a browser: what it says, what it survives, and the arithmetic behind its charts and tables."""
+
+import ast
+import csv
+import html
+import json
+import re
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from emoray import report
+from emoray.errors import UserError
+from emoray.report.answer import answer
+from emoray.report.run import read
+from tests.run_folder import build
+
+STYLE = (Path(report.__file__).parent / "style.css").read_text()
+
+
+class Page(HTMLParser):
+    """The text that a reader sees, and the attributes that could fetch something."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.seen, self.addresses, self._raw = [], [], False
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.seen).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._raw = tag in ("script", "style")
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action") and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._raw:
+            self.seen.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run that tests only read."""
+    return build(tmp_path_factory.mktemp("runs") / "all_models")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A small run that a test may damage."""
+    return build(tmp_path / "run", studies=2, trials=9, epochs=6)
+
+
+def rewrite_trials(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    with (folder / "trials.csv").open(newline="") as file:
+        rows = [change(row) for row in csv.DictReader(file)]
+    with (folder / "trials.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_one_file_that_fetches_nothing(folder: Path) -> None:
+    path = report.write(folder)
+    assert path == folder / "report.html"
+    assert not list(folder.glob("*.tmp"))
+    assert not list(folder.glob(".*"))
+    addresses = Page(path).addresses
+    assert addresses
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert not re.search(r"url\(|@import|https?://", path.read_text())
+
+
+def test_all_trials_and_members_are_named(folder: Path) -> None:
+    text = Page(report.write(folder)).text
+    run = read(folder)
+    assert all(trial.name in text for trial in run.trials)
+    assert "Use the ensemble of 4 models" in text
+    for heading in ("Trials", "Training", "Classes", "Ensemble", "Settings", "Data", "Confusion", "Calibration"):
+        assert heading in text
+    for heading in ("Members", "Looking inside", "Feature maps", "Dead filters", "Importance", "Labels in doubt"):
+        assert heading in text
+
+
+def test_two_hundred_trials_take_seconds(tmp_path: Path) -> None:
+    folder = build(tmp_path / "big", studies=9, trials=200, epochs=60)
+    start = time.perf_counter()
+    path = report.write(folder)
+    assert time.perf_counter() - start < 20
+    assert path.stat().st_size < 15e6
+
+
+def test_folder_without_trials_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no trials\.csv"):
+        report.write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("ensemble.json", "No ensemble methods are recorded"),
+        ("leaderboard.csv", "Trials"),
+        ("sweep.yaml", "Trials"),
+        ("data/manifest.json", "no data/manifest.json"),
+        ("data/quarantine.csv", "undecodable"),
+        ("trials/*/history.csv", "there are no curves"),
+        ("trials/*/error.txt", "There is no error.txt"),
+        ("trials/*/settings.json", "Settings"),
+        ("report/pictures.json", "Labels in doubt"),
+        ("report/*/inside.json", "No model has been looked into"),
+    ],
+)
+def test_missing_file_leaves_its_part_out(fresh: Path, missing: str, told: str) -> None:
+    for path in list(fresh.glob(missing)):
+        path.unlink()
+    assert told in Page(report.write(fresh)).text
+
+
+ENSEMBLE_KEYS = (
+    *("metric", "method", "members", "classes", "methods", "selection_images", "test", "recommended", "candidates"),
+    *("left_out", "comparison", "label_issues"),
+)
+TEST_KEYS = ("images", "best_single", "ensemble", "gain", "confusion", "calibration", "mistakes")
+
+
+@pytest.mark.parametrize("key", [*ENSEMBLE_KEYS, *(f"test.{key}" for key in TEST_KEYS)])
+@pytest.mark.parametrize("gone", [True, False], ids=["absent", "null"])
+def test_missing_key_leaves_its_part_out(fresh: Path, key: str, gone: bool) -> None:
+    path = fresh / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    place = ensemble["test"] if key.startswith("test.") else ensemble
+    place[key.removeprefix("test.")] = None
+    if gone:
+        del place[key.removeprefix("test.")]
+    path.write_text(json.dumps(ensemble))
+    assert "Trials" in Page(report.write(fresh)).text
+
+
+@pytest.mark.parametrize("key", ["source", "image_shape", "classes", "splits", "quarantined", "duplicates", "leaks"])
+def test_manifest_of_an_older_run(fresh: Path, key: str) -> None:
+    path = fresh / "data" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[key]
+    path.write_text(json.dumps(manifest))
+    assert "Data" in Page(report.write(fresh)).text
+
+
+def test_names_are_text_never_markup(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    folder = build(tmp_path / "run", trials=9, classes=(evil, '"><img src=x onerror=alert(1)>', "&amp;"))
+    rewrite_trials(folder, lambda row: row | {"study": f"study {evil}", "reason": evil})
+    failed = next(folder.glob("trials/*/error.txt"))
+    failed.write_text(f"ValueError: {evil}")
+    source = report.write(folder).read_text()
+    assert source.count("<script") == 1
+    images = re.findall(r"<img [^>]*>", source)
+    assert images
+    assert all(image.startswith('<img src="data:image/') for image in images)
+    text = Page(folder / "report.html").text
+    assert f"ValueError: {evil}" in text
+    assert '"><img src=x onerror=alert(1)>' in text
+    assert "&amp; " in text
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [(0.021, "which excludes zero"), (0.005, "which includes zero"), (-0.03, "did not hold on test")],
+)
+def test_gain_on_test_is_told_honestly(tmp_path: Path, gain: float, told: str) -> None:
+    folder = build(tmp_path / "run", trials=6, epochs=4, gain=gain)
+    assert told in answer(read(folder)).sentences[-1]
+
+
+def test_ensemble_whose_gain_may_be_chance_is_not_recommended(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    ensemble |= {"recommended": "best_single", "candidates": ensemble["members"], "members": ensemble["members"][:1]}
+    ensemble["methods"]["log_loss"]["gain_over_single"] = {"estimate": 0.004, "low": -0.003, "high": 0.011}
+    path.write_text(json.dumps(ensemble))
+    told = answer(read(fresh))
+    assert told.headline.startswith(f"Use {ensemble['members'][0]['trial']} alone")
+    assert "0.671 on test" in told.headline, "the score of what is recommended, not the ensemble's 0.692"
+    assert "The log_loss ensemble of 4 models is not recommended" in told.sentences[1]
+    assert "−0.003 to +0.011, which includes zero" in told.sentences[1]
+
+
+def test_what_was_left_out_stands_at_the_top(folder: Path) -> None:
+    text = Page(report.write(folder)).text
+    assert "Left out: vgg-007. trials/vgg-007/checkpoint/best.npz is damaged" in text
+    assert text.index("Left out: vgg-007") < text.index("Use it")
+
+
+def test_model_that_could_not_be_looked_into_says_why(fresh: Path) -> None:
+    path = next(fresh.glob("report/*/inside.json"))
+    told = {key: json.loads(path.read_text())[key] for key in ("key", "study", "name", "model")}
+    path.write_text(json.dumps(told | {"error": "the model has no maps"}))
+    assert f"{told['name']} could not be looked into. the model has no maps" in Page(report.write(fresh)).text
+
+
+def test_pictures_of_another_finalize_are_not_shown(fresh: Path) -> None:
+    path = fresh / "report" / "pictures.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mistakes": ["data:image/png;base64,"] * 7}))
+    source = report.write(fresh).read_text()
+    assert "The surest mistakes" in source
+    assert 'An image of angry"' not in source.partition("The surest mistakes")[2].partition("</section>")[0]
+
+
+def test_single_model_is_not_called_an_ensemble(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    ensemble["members"] = ensemble["members"][:1]
+    path.write_text(json.dumps(ensemble))
+    told = answer(read(fresh))
+    assert told.headline.startswith(f"Use {ensemble['members'][0]['trial']} alone")
+    assert "ensemble" not in " ".join((told.headline, *told.sentences))
+
+
+def test_run_that_was_not_finalized_claims_no_test_score(tmp_path: Path) -> None:
+    told = answer(read(build(tmp_path / "run", trials=5, ensemble=False)))
+    assert told.headline.startswith("The best trial so far")
+    assert not any(fact.name.startswith("test") for fact in told.facts)
+
+
+def test_run_whose_trials_all_failed(fresh: Path) -> None:
+    rewrite_trials(fresh, lambda row: row | {"status": "failed", "score": "", "reason": "out of memory"})
+    (fresh / "ensemble.json").unlink()
+    text = Page(report.write(fresh)).text
+    assert "All 9 trials failed" in text
+    assert "out of memory" in text
+
+
+def test_run_that_has_only_begun(fresh: Path) -> None:
+    rewrite_trials(fresh, lambda row: dict.fromkeys(row, "") | {"trial": row["trial"], "status": "running"})
+    for path in [*fresh.glob("trials/*/history.csv"), fresh / "ensemble.json", fresh / "leaderboard.csv"]:
+        path.unlink()
+    assert "have not finished an epoch" in Page(report.write(fresh)).text
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_read(theme: int) -> None:
+    """WCAG 2.2: 4.5 to 1 for text on both grounds, 2.9 to 1 for the lines of a chart."""
+    blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+    colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", blocks[theme]))
+    for name in ("ink", "soft", "accent", "good", "warn", "bad"):
+        assert min(_contrast(colours[name], colours[ground]) for ground in ("paper", "raised")) >= 4.5, name
+    assert _contrast(colours["on-heat"], colours["heat"]) >= 4.5
+    for i in range(8):
+        assert _contrast(colours[f"c{i}"], colours["paper"]) >= 2.9, i
+
+
+def test_score_that_negates_log_loss_says_so(fresh: Path) -> None:
+    (fresh / "ensemble.json").unlink()
+    (fresh / "sweep.yaml").write_text("name: synthetic\nsearch: {metric: log_loss}\n")
+    rewrite_trials(fresh, lambda row: row | {"score": row["log_loss"] and f"-{row['log_loss']}"})
+    report.write(fresh)
+    assert "negated log-loss −" in answer(read(fresh)).headline
+
+
+def test_metric_that_test_was_not_scored_by(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    path.write_text(json.dumps(ensemble | {"metric": "recall_fear"}))
+    assert "macro\u2011F1 0.692 on test" in answer(read(fresh)).headline
+    assert "recall fear on validation" in Page(report.write(fresh)).text
+
+
+def test_snippet_calls_load_model_as_it_is(folder: Path) -> None:
+    blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", report.write(folder).read_text(), re.DOTALL)
+    snippet = ast.parse(html.unescape(next(block for block in blocks if "load_model" in block)))
+    calls = [
+        node for node in ast.walk(snippet) if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_model"
+    ]
+    definition = ast.parse((Path(report.__file__).parents[1] / "trial" / "checkpoint.py").read_text())
+    load_model = next(n for n in definition.body if isinstance(n, ast.FunctionDef) and n.name == "load_model")
+    assert [ast.unparse(a) for a in calls[0].args] == ["folder", "(48, 48, 1)", "7"]
+    assert len(calls[0].args) == len(load_model.args.args)

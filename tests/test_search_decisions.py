@@ -1,0 +1,244 @@
+"""What comes next and what is stopped: algorithms, schedulers and studies, without Ray."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoray import config, registry, schedulers, space, trial_state, trials
+from emoray.algorithms.study_space import StudySpace
+from emoray.run_folder import RunFolder
+from emoray.studies import Studies
+from emoray.trials import TrialTable
+
+SPACE = {
+    "optimizer": space.Choice(
+        (
+            {"name": "sgd", "rate": space.Range(0.01, 1.0, log=True), "nested": space.Choice((1, [2]))},
+            {"name": "adam", "beta": space.Normal(0.9, 0.01)},
+        )
+    ),
+    "width": space.Range(8, 64, integer=True, step=8),
+    "depth": space.Range(1, 100, integer=True, log=True),
+}
+FINITE = {
+    "optimizer": space.Choice(({"name": "sgd", "momentum": space.Choice((0.0, 0.9))}, {"name": "adam"})),
+    "width": space.Range(1, 3, integer=True),
+}
+SWEEP = """
+models:
+  - {name: lenet, trials: 3}
+  - {name: simple_cnn, trials: 6, dropout: {uniform: [0.1, 0.5]}}
+train: {epochs: 9, batch_size: {choice: [16, 32, 64]}}
+search: {algorithm: ALGORITHM, scheduler: {name: asha, grace_epochs: 1}, metric: accuracy}
+"""
+
+
+def holds_sampler(tree: Any) -> bool:
+    if isinstance(tree, space.SAMPLERS):
+        return True
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return any(holds_sampler(child) for child in inner)
+
+
+@pytest.mark.parametrize("algorithm", [name for name in registry.members("algorithms") if name != "grid"])
+def test_every_algorithm_draws_nested_spaces(algorithm: str) -> None:
+    searcher = registry.build("algorithms", {"name": algorithm}, StudySpace("study", SPACE, 1))
+    seen = set()
+    for index in range(1, 13):
+        drawn = searcher.ask(index, 0)
+        settings = space.draw(SPACE, lambda name, sampler, drawn=drawn: drawn[name])
+        assert not holds_sampler(settings)
+        assert 8 <= settings["width"] <= 64
+        assert settings["width"] % 8 == 0
+        assert 1 <= settings["depth"] <= 100
+        option = settings["optimizer"]
+        if option["name"] == "sgd":
+            assert 0.01 <= option["rate"] <= 1.0
+            assert option["nested"] in (1, [2])
+        else:
+            assert 0.87 <= option["beta"] <= 0.93
+        assert ("optimizer[sgd].rate" in drawn) == (option["name"] == "sgd")
+        seen.add(option["name"])
+        searcher.tell(index, index / 12)
+    assert seen == {"sgd", "adam"}
+
+
+def test_a_grid_is_every_point_once_and_then_ends() -> None:
+    searcher = registry.build("algorithms", {"name": "grid"}, StudySpace("study", FINITE, 0))
+    points = []
+    while (drawn := searcher.ask(len(points) + 1, 0)) is not None:
+        points.append(space.draw(FINITE, lambda name, sampler, drawn=drawn: drawn[name]))
+    assert len(points) == 9
+    assert len({str(point) for point in points}) == space.size(FINITE)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+def test_draws_do_not_depend_on_the_process(algorithm: str) -> None:
+    script = (
+        "import json\nfrom emoray import registry\nfrom emoray.algorithms.study_space import StudySpace\n"
+        "from tests.test_search_decisions import SPACE\n"
+        f"s = registry.build('algorithms', {{'name': '{algorithm}'}}, StudySpace('study', SPACE, 7))\n"
+        "for i in range(1, 12):\n    print(json.dumps(s.ask(i, 0)))\n    s.tell(i, (i * 7 % 5) / 5)\n"
+    )
+    root = Path(__file__).parents[1]
+    told = []
+    for hash_seed in ("1", "2"):
+        variables = {"PYTHONHASHSEED": hash_seed, "PATH": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=root, env=variables, capture_output=True, text=True, check=True
+        )
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert len(told[0].splitlines()) == 11
+
+
+def test_optuna_learns_where_random_search_does_not() -> None:
+    """On a smooth function of one number, the second half of TPE's draws must lie nearer to the optimum."""
+    line = {"x": space.Range(0.0, 1.0)}
+    mean = {}
+    for algorithm in ("random", "optuna"):
+        searcher = registry.build("algorithms", {"name": algorithm}, StudySpace("study", line, 3))
+        distances = []
+        for index in range(1, 41):
+            x = searcher.ask(index, 0)["x"]
+            searcher.tell(index, -((x - 0.8) ** 2))
+            distances.append(abs(x - 0.8))
+        mean[algorithm] = sum(distances[20:]) / 20
+    assert mean["optuna"] < mean["random"] / 2
+
+
+def test_asha_keeps_the_best_third_at_each_rung() -> None:
+    curves = {str(i): [i / 10] for i in range(9)}
+    stopped = [name for name in curves if schedulers.asha(curves, name, grace_epochs=1, reduction_factor=3)]
+    assert stopped == [str(i) for i in range(6)]
+    assert not schedulers.asha({"a": [0.1, 0.2], "b": [0.9, 0.9]}, "a", grace_epochs=1), "2 is no rung"
+
+
+def test_asha_judges_a_trial_by_its_best_epoch() -> None:
+    curves = {"spiky": [0.9, 0.1, 0.1], "steady": [0.5, 0.5, 0.5], "low": [0.2, 0.2, 0.2]}
+    assert not schedulers.asha(curves, "spiky", grace_epochs=3)
+    assert schedulers.asha(curves, "steady", grace_epochs=3)
+
+
+def test_the_median_rule_waits_for_enough_trials() -> None:
+    curves = {name: [score] * 3 for name, score in [("a", 0.1), ("b", 0.5), ("c", 0.6), ("d", 0.7)]}
+    assert not schedulers.median(curves, "a", min_trials=4)
+    assert schedulers.median(curves, "a", min_trials=3)
+    assert not schedulers.median(curves, "d", min_trials=3)
+
+
+def sweep_of(tmp_path: Path, algorithm: str) -> config.Sweep:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP.replace("ALGORITHM", algorithm))
+    return config.load(file)
+
+
+def score_of(settings: dict[str, Any], epoch: int) -> float:
+    return round(settings["model"].get("dropout", 0.3) + settings["batch_size"] / 100 + epoch / 1000, 6)
+
+
+def play(studies: Studies, slots: int, results: int | None = None) -> None:
+    """Trains pretended epochs round about, until all is done or so many results have come in."""
+    running: list[Any] = []
+    while results is None or results > 0:
+        while len(running) < slots and (trial := studies.next()) is not None:
+            running.append(trial)
+        if not running:
+            return
+        trial = running.pop(0)
+        epoch = len(trial.history) + 1
+        row = {"epoch": epoch, "score": score_of(trial.settings, epoch), "seconds": 1.0, "images_per_second": 10.0}
+        trials.write_history(studies.table.folder.trial(trial.id), [*trial.history, row])
+        done = epoch == trial.settings["epochs"]
+        told = {"trial": trial.id, "row": list(row.items())} | ({"status": "finished", "reason": ""} if done else {})
+        if not studies.record(told):
+            running.append(trial)
+        if results is not None:
+            results -= 1
+
+
+def picture(table: TrialTable) -> list[Any]:
+    return [(t.id, t.status, t.reason, t.settings, t.history) for t in sorted(table, key=lambda t: t.id)]
+
+
+def test_studies_are_interleaved_and_unique(tmp_path: Path) -> None:
+    studies = Studies(sweep_of(tmp_path, "random"), TrialTable(RunFolder(tmp_path / "run")))
+    play(studies, slots=2)
+    order = [trial.study for trial in studies.table]
+    assert order[:3] == ["lenet", "simple_cnn", "simple_cnn"], "each study by its share of trials"
+    assert (order.count("lenet"), order.count("simple_cnn")) == (3, 6)
+    assert len({trial.signature for trial in studies.table}) == 9
+    assert studies.complete
+
+
+def test_the_same_trials_whether_one_or_several_run_at_once(tmp_path: Path) -> None:
+    given = []
+    for slots in (1, 4):
+        studies = Studies(sweep_of(tmp_path, "random"), TrialTable(RunFolder(tmp_path / f"run{slots}")))
+        play(studies, slots)
+        given.append([(t.id, t.settings) for t in sorted(studies.table, key=lambda t: t.id)])
+    assert given[0] == given[1]
+
+
+def test_a_grid_is_searched_whole(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "random")
+    search = dataclasses.replace(sweep.search, algorithm={"name": "grid"})
+    studies = Studies(
+        dataclasses.replace(sweep, studies=sweep.studies[:1], search=search), TrialTable(RunFolder(tmp_path / "run"))
+    )
+    play(studies, slots=2)
+    assert sorted(trial.settings["batch_size"] for trial in studies.table) == [16, 32, 64]
+
+
+def test_a_space_that_is_used_up_ends_its_study(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "random")
+    whole = dataclasses.replace(sweep, studies=(dataclasses.replace(sweep.studies[0], trials=50),))
+    studies = Studies(whole, TrialTable(RunFolder(tmp_path / "run")))
+    play(studies, slots=1)
+    assert len(studies.table.trials) == 3, "lenet's space holds three batch sizes"
+    assert studies.complete
+    assert studies.total == 3
+
+
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+@pytest.mark.parametrize("results", [1, 5, 11, 20, 31])
+def test_a_killed_search_goes_on_as_if_unbroken(tmp_path: Path, algorithm: str, results: int) -> None:
+    sweep = sweep_of(tmp_path, algorithm)
+    unbroken = Studies(sweep, TrialTable(RunFolder(tmp_path / "unbroken")))
+    play(unbroken, slots=1)
+    folder = RunFolder(tmp_path / "broken")
+    play(Studies(sweep, TrialTable(folder)), slots=1, results=results)
+    resumed = Studies(sweep, trials.restore(folder))
+    play(resumed, slots=1)
+    assert picture(resumed.table) == picture(unbroken.table)
+    assert picture(trials.restore(folder)) == picture(unbroken.table), "the folder tells the same"
+
+
+def test_a_longer_list_of_trials_extends_a_search(tmp_path: Path) -> None:
+    sweep, folder = sweep_of(tmp_path, "random"), RunFolder(tmp_path / "run")
+    play(Studies(sweep, TrialTable(folder)), slots=1)
+    before = picture(trials.restore(folder))
+    more = dataclasses.replace(sweep, studies=(*sweep.studies[:1], dataclasses.replace(sweep.studies[1], trials=8)))
+    studies = Studies(more, trials.restore(folder))
+    assert not studies.complete
+    play(studies, slots=1)
+    assert len(studies.table.of("simple_cnn")) == 8
+    assert [row for row in picture(studies.table) if row in before] == before
+
+
+def test_nothing_is_stopped_before_the_rate_has_peaked(tmp_path: Path) -> None:
+    assert trial_state.quiet_epochs({"name": "cosine", "warmup_epochs": 3}, 10) == 3
+    assert trial_state.quiet_epochs({"name": "constant"}, 10) == 0
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        SWEEP.replace("ALGORITHM", "random").replace(
+            "epochs: 9,", "epochs: 9, schedule: {name: cosine, warmup_epochs: 4},"
+        )
+    )
+    studies = Studies(config.load(file), TrialTable(RunFolder(tmp_path / "run")))
+    play(studies, slots=3)
+    assert min(len(trial.history) for trial in studies.table) > 4
