@@ -28,6 +28,7 @@ from emoray.run_folder import RunFolder
 from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData
 from emoray.trial.trainable import TrialRunner
+from emoray.trial_state import FINISHED
 
 EPOCHS = 3
 SLOTS = 2
@@ -63,7 +64,7 @@ class Idle:
     def state(self) -> State:
         return State({"model": [np.zeros(256, np.float32)]}, {"history": self.history})
 
-    def play(self) -> None:
+    def play(self, within: Any) -> None:
         epoch = len(self.history) + 1
         figures = {"train_loss": 1.0 / epoch, "accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0}
         row = {"epoch": epoch, "score": self.score + epoch, "seconds": 0.0, "images_per_second": 0.0, **figures}
@@ -114,7 +115,7 @@ def through_emoray(count: int, scheduler: str, scratch: Path) -> None:
     file.write_text(SWEEP.format(trials=count, epochs=EPOCHS, scheduler=scheduler))
     table = trials.TrialTable(RunFolder(scratch / "run"))
     studies = search.run(config.load(file), table, NO_DATA, SLOTS, Silent(), runner=IdleRunner)
-    assert sum(trial.ended for trial in studies.table) == count
+    assert sum(trial.status == FINISHED for trial in studies.table) == count
 
 
 def through_tune(count: int, scheduler: str, scratch: Path) -> None:
