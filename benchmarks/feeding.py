@@ -57,8 +57,8 @@ def tell(way: str, epochs: list[Fed]) -> None:
     rate = statistics.median(epoch.images / epoch.seconds for epoch in steady)
     border = statistics.median(epoch.first for epoch in steady)
     print(
-        f"{way}: {rate:,.0f} images/s, epochs of {steady[0].images:,} images in {steady[0].seconds:.2f} s; first images "
-        f"of an epoch after {border * 1000:.0f} ms, of the first one after {begun.first:.2f} s",
+        f"{way}: {rate:,.0f} images/s, epochs of {steady[0].images:,} images in {steady[0].seconds:.2f} s; "
+        f"first images of an epoch after {border * 1000:.0f} ms, of the first one after {begun.first:.2f} s",
         flush=True,
     )
 
@@ -82,7 +82,7 @@ def streamed(prepared: Any, count: int, cpus: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=int, default=40_000, help="of which some 70 %% are for training; default: 40000")
+    parser.add_argument("--faces", type=int, default=40_000, help="of which some 70 %% are for training")
     parser.add_argument("--epochs", type=int, default=6, help="default: 6")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

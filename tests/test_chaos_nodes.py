@@ -21,7 +21,7 @@ MODES = ["memory", "stream"] if "EMORAY_KILLS" in os.environ else ["memory"]
 def told() -> dict[str, Any]:
     """What the program saw, which starts a cluster of its own."""
     command = [sys.executable, "-m", "tests.chaos", "--kills", str(KILLS // len(MODES)), "--modes", *MODES]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-20_000:]
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(seen, indent=1), done.stderr)
