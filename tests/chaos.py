@@ -4,7 +4,7 @@
 
 A program, since it starts clusters of its own. For each mode a sweep runs to its end untouched, and then again while
 something dies every few seconds. The head node has no CPU for trials and is not killed, nor is what Ray itself runs on
-it; the other two have one each, and another comes when one dies. The caller hands over a Ray token by the environment.
+it; the other two have one each, and another comes when one dies.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.test_chaos import descendants, picture, title
+from tests.test_chaos import descendants, is_training, picture, title
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
@@ -114,12 +114,12 @@ class Sweep:
 
 def processes(kind: str) -> list[int]:
     """The trials' processes, or those of workers, on all nodes."""
-    marks = {"trial": (b"ray::TrialRunner", b"ray::_Inner", b"ImplicitFunc"), "worker": (b"RayTrainWorker",)}[kind]
-    return [pid for pid in descendants(os.getpid()) if title(pid).startswith(b"ray::") and _any(marks, title(pid))]
+    wanted = is_training if kind == "trial" else is_worker
+    return [pid for pid in descendants(os.getpid()) if wanted(pid)]
 
 
-def _any(marks: tuple[bytes, ...], line: bytes) -> bool:
-    return any(mark in line for mark in marks)
+def is_worker(pid: int) -> bool:
+    return title(pid).startswith(b"ray::RayTrainWorker")
 
 
 def struck(kind: str, nodes: Nodes, driver: "subprocess.Popen[str]", moments: random.Random) -> bool:
@@ -250,7 +250,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         temporary = Path(place, "t")
         temporary.mkdir()
-        os.environ |= {"TMPDIR": str(temporary), "EMORAY_CHAOS": mark, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+        token = Path(place, "token")
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        # Before Ray is imported, which reads them then.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "EMORAY_CHAOS": mark}
+        os.environ |= {"TMPDIR": str(temporary), "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
         tempfile.tempdir = None
         nodes = Nodes()
         try:
