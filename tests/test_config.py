@@ -186,6 +186,10 @@ def test_the_resolved_sweep_is_plain_yaml(tmp_path: Path) -> None:
     [
         ("workers: 4, batch_size: {choice: [4, 64]}", "4 workers need batches of at least 8 images, not 4"),
         ("workers: 2, batch_size: 33", "several workers share even batches, not 33"),
+        ("workers: 2, batch_size: {randint: [32, 64]}", "several workers share even batches, not 33"),
+        ("workers: 2, batch_size: {lograndint: [16, 256]}", "several workers share even batches, not 17"),
+        ("workers: 2, batch_size: {qrandint: [32, 64, 9]}", "several workers share even batches, not 41"),
+        ("workers: 2, batch_size: {choice: [64, {randint: [32, 64]}]}", "several workers share even batches, not 33"),
         ("workers: 2, gpus_per_worker: 0.5", "0.5: a trial's workers cannot share a GPU"),
         ("batch_size: 16, accumulate_steps: 32", "a batch of 16 cannot be cut into 32 parts each"),
         ("workers: 0", "workers"),
@@ -197,3 +201,8 @@ def test_settings_that_cannot_work_together(tmp_path: Path, train: str, told: st
     file.write_text(f"models: [lenet]\ntrain: {{{train}}}\n")
     with pytest.raises(UserError, match=re.escape(told)):
         config.load(file)
+
+
+def test_several_workers_share_the_even_batches_of_a_range(tmp_path: Path) -> None:
+    sweep = load(tmp_path, "models: [lenet]\ntrain: {workers: 2, batch_size: {qrandint: [32, 65, 8]}}")
+    assert list(sweep.studies[0].space["batch_size"].values()) == [32, 40, 48, 56, 64]
