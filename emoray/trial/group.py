@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-from ray.train import RunConfig, ScalingConfig
+from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -26,11 +26,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from emoray.config import Resources
 from emoray.data.stream import DataShare
 from emoray.placement import START_TIMEOUT
-from emoray.trial import room, scratch
+from emoray.trial import failures, room, scratch
 from emoray.trial.backend import KerasConfig
 from emoray.trial.checkpoint import State
 from emoray.trial.ending import stop_reason
-from emoray.trial.failures import NoPlace
+from emoray.trial.failures import NoPlace, WorkersFailed
 from emoray.trial.mailbox import Mailbox
 from emoray.trial.notice import Within
 from emoray.trial.serving import Order, serve
@@ -137,7 +137,8 @@ class Group:
         told |= {"cpus": self.resources.cpus_per_worker, "share": self._share}
         # Where the number of ranks is not fixed, they are counted anew after each loss.
         retries = -1 if self.resources.fewest is None else 0
-        failures = FailureConfig(max_failures=retries, max_preemption_failures=retries, controller_failure_limit=0)
+        failure = FailureConfig(max_failures=retries, max_preemption_failures=retries, controller_failure_limit=0)
+        callbacks: list[Any] = [_Deaths(self.mailbox)]
         gpus = self.resources.gpus_per_worker > 0
         return DataParallelTrainer(
             serve,
@@ -147,7 +148,8 @@ class Group:
             run_config=RunConfig(
                 name=uuid.uuid4().hex,  # a name that was used before would be resumed
                 storage_path=str(self._scratch),
-                failure_config=failures,
+                failure_config=failure,
+                callbacks=callbacks,
             ),
         )
 
@@ -190,8 +192,17 @@ def _found_no_place(error: Exception) -> bool:
     return type(getattr(error, "controller_failure", None)).__name__ == "WorkerGroupStartupTimeoutError"
 
 
-class WorkersFailed(Exception):
-    """An error on the ranks; its text ends with the traceback of the first one that failed."""
+class _Deaths(UserCallback):
+    """Tells the mailbox what ranks died of: Ray Train starts them again without a word to who waits for them."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        causes = [getattr(error, "health_check_failure", None) for error in worker_exceptions.values()]
+        told = [f"{type(cause).__name__}: {cause}".partition("\n")[0] for cause in causes if cause is not None]
+        if told:
+            self.mailbox.lost.remote("; ".join(dict.fromkeys(told)))
 
 
 class RemotePlayer:
@@ -230,7 +241,7 @@ class RemotePlayer:
                 within.save(answer)
             order = dataclasses.replace(order, last=[ray.put(answer)])
             answer = self._asked(order, going_on=True)
-        if isinstance(answer, str):
+        if "failure" in answer:
             raise WorkersFailed(answer)
         self._last, self.parameters = answer["state"], answer["parameters"]
         self.best = answer["best"] or self.best
@@ -243,11 +254,12 @@ class RemotePlayer:
             try:
                 return ray.get((mailbox.go_on if going_on else mailbox.ask).remote(order))
             except ray.exceptions.RayTaskError as error:  # the mailbox was closed
-                raise (NoPlace if self.group.unplaced else WorkersFailed)(str(error.cause)) from None
+                why = str(error.cause)
+                raise (NoPlace(why) if self.group.unplaced else WorkersFailed(failures.died(why))) from None
             except ray.exceptions.RayActorError:  # it died: its ranks go home, and come again to a new one
                 going_on = False
                 time.sleep(1)
-        raise WorkersFailed(f"the process that orders go through died {ATTEMPTS} times in an epoch")
+        raise WorkersFailed(failures.died(f"the process that orders go through died {ATTEMPTS} times in an epoch"))
 
     @property
     def scores(self) -> list[float]:
