@@ -11,6 +11,8 @@ START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """The variable with the seconds that workers of a trial wait for a place."""
 MEMORY_SHARE = 0.4
 """Of the object store, which training images may take before they are streamed."""
+SHOWN_NODES = 4
+"""Of what is free, so many nodes are told one by one."""
 STREAM_BYTES = 192 << 20
 """What the stream of one worker may hold in the object store: about twelve chunks."""
 
@@ -21,6 +23,9 @@ class Node:
 
     cpus: float
     gpus: float
+
+    def __str__(self) -> str:
+        return _amount(self.cpus, "CPU") + (f" and {_amount(self.gpus, 'GPU')}" if self.gpus else "")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,18 @@ def takes(resources: Resources, cluster: Cluster, mode: str) -> Node:
     """What a trial takes in all with the workers that it starts with, Ray Data's CPUs included."""
     parts = _parts(resources, mode, workers(resources, cluster, mode))
     return Node(round(sum(part.cpus for part in parts), 6), round(sum(part.gpus for part in parts), 6))
+
+
+def shortage(parts: Sequence[Node], free: Sequence[Node]) -> str:
+    """What there is too little of for parts that have to lie on one node each, and what the nodes have free."""
+    kinds = {"CPUs": lambda node: Node(node.cpus, 0), "GPUs": lambda node: Node(0, node.gpus)}
+    short = [kind for kind, only in kinds.items() if not _place([*map(only, parts)], [*map(only, free)])]
+    what = f"too few {' and '.join(short) or 'CPUs and GPUs on one node'} are free"
+    what = "there is room only now" if _place(parts, list(free)) else what
+    some = sorted((node for node in free if node.cpus or node.gpus), key=lambda node: (-node.gpus, -node.cpus))
+    told = ", ".join(f"{node} on {'another' if i else 'one node'}" for i, node in enumerate(some[:SHOWN_NODES]))
+    more = f" and no more than that on {len(some) - SHOWN_NODES} others" if len(some) > SHOWN_NODES else ""
+    return f"{what}: {told or 'none at all'}{more}"
 
 
 def _fitting(study: str, resources: Resources, cluster: Cluster, mode: str) -> int:
@@ -119,11 +136,9 @@ def _refusal(resources: Resources, mode: str, cluster: Cluster) -> str:
             of_workers = max(wanted) == getattr(parts[0], of)
             asks, key = ("a worker", f"{of}_per_worker") if of_workers else ("Ray Data for a worker", "data_cpus")
             return f"{asks} asks for {_amount(max(wanted), kind)} and no node has more than {largest:g}; lower {key}"
-    each = _amount(resources.cpus_per_worker, "CPU")
-    each += f" and {_amount(resources.gpus_per_worker, 'GPU')}" if resources.gpus_per_worker else ""
     data = f" and those for Ray Data ({least} x {_amount(resources.data_cpus, 'CPU')})" if streams else ""
     keys = _keys(resources, streams, *(("cpus", "gpus") if resources.gpus_per_worker else ("cpus",)))
-    return f"the workers of a trial ({least} x {each}){data} do not fit on the nodes that there are; lower {keys}"
+    return f"the workers of a trial ({least} x {parts[0]}){data} do not fit on the nodes that there are; lower {keys}"
 
 
 def _amount(count: float, kind: str) -> str:

@@ -48,9 +48,11 @@ def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -
     if isinstance(place, Path):
         forecast.check_disk(sweep, needed, shutil.disk_usage(_existing(place)).free)
     likely, most = forecast.hours(sweep, costs, slots)
+    workers = {study.name: study.resources.workers for study in sweep.studies}
     lines = [
         f"measured   {name}: {cost.epoch_seconds:,.1f} s an epoch, {cost.images_per_second:,.0f} images/s, "
         f"{cost.parameters:,} parameters, in the middle of its space"
+        + (f"; for {workers[name]} workers, reckoned from one" if workers[name] > 1 else "")
         for name, cost in costs.items()
     ]
     lines.append(f"disk       {forecast.size(needed)} of checkpoints at least, {forecast.size(taken)} at most")

@@ -171,7 +171,7 @@ def test_workers_that_find_no_place_are_an_error(ray_cluster: None, monkeypatch:
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
     for resources in (Resources(workers=2, cpus_per_worker=9), Resources(workers=8, fewest=2, cpus_per_worker=9)):
         impossible = Group(resources, [ray.put(None)], None)
-        with pytest.raises(NoPlace, match=r"2 workers of 9 CPUs each could not be placed; free are"):
+        with pytest.raises(NoPlace, match=r"2 workers of 9 CPUs each could not be placed: too few CPUs are free"):
             remote(impossible).play()
         impossible.close()
 

@@ -128,6 +128,25 @@ def test_a_trial_starts_with_as_many_workers_as_fit(tmp_path: Path, train: str, 
     assert placement.workers(study.resources, LAPTOP, "memory") == workers
 
 
+@pytest.mark.parametrize(
+    ("parts", "free", "told"),
+    [
+        ([Node(9, 0)] * 2, [Node(2, 0)], "too few CPUs are free: 2 CPUs on one node"),
+        ([Node(1, 1)] * 2, [Node(4, 1), Node(8, 0), Node(0, 0)], "too few GPUs are free: 4 CPUs and 1 GPU on one node, "
+         "8 CPUs on another"),
+        ([Node(3, 0)], [Node(2, 0), Node(2, 0)], "too few CPUs are free: 2 CPUs on one node, 2 CPUs on another"),
+        ([Node(2, 1)], [Node(4, 0), Node(1, 1)], "too few CPUs and GPUs on one node are free: 1 CPU and 1 GPU on one "
+         "node, 4 CPUs on another"),
+        ([Node(2, 1)], [Node(0, 0)], "too few CPUs and GPUs are free: none at all"),
+        ([Node(2, 0)], [Node(1, 0)] * 9, "too few CPUs are free: 1 CPU on one node, 1 CPU on another, 1 CPU on "
+         "another, 1 CPU on another and no more than that on 5 others"),
+        ([Node(2, 0)], [Node(2, 0)], "there is room only now: 2 CPUs on one node"),
+    ],
+)  # fmt: skip
+def test_a_shortage_names_what_is_short_node_by_node(parts: list[Node], free: list[Node], told: str) -> None:
+    assert placement.shortage(parts, free) == told
+
+
 def test_free_places_are_counted_by_the_node() -> None:
     free = {"a": {"CPU": 3.0, "GPU": 1.0, "memory": 1e9}, "b": {"CPU": 1.9999999}, "c": {}}
     assert room.places(free, {"CPU": 1.0}) == 5

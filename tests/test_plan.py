@@ -129,8 +129,14 @@ def test_hours_money_and_disk_from_what_was_measured(tmp_path: Path) -> None:
     assert needed == 6 * 4_000_000 + 2 * 2 * 12_000_000 + 2 * 4_000_000
     assert taken == needed + 4 * 12_000_000
     told = plan.measured(sweep, costs, 2)
-    assert "lenet: 10.0 s an epoch, 100 images/s, 1,000 parameters" in told
+    assert "lenet: 10.0 s an epoch, 100 images/s, 1,000 parameters, in the middle of its space\n" in told
     assert "money      about 0." in told
+
+
+def test_figures_of_several_workers_are_said_to_be_reckoned(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "models: [lenet, {name: simple_cnn, workers: 2}]\n")
+    told = plan.measured(sweep, {study.name: Cost() for study in sweep.studies}, 1).splitlines()
+    assert [line.endswith("; for 2 workers, reckoned from one") for line in told[:2]] == [False, True]
 
 
 def test_what_has_no_room_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emoray.config import Resources
 from emoray.data.stream import DataShare
-from emoray.placement import START_TIMEOUT
+from emoray.placement import START_TIMEOUT, Node, shortage
 from emoray.trial import failures, room, scratch
 from emoray.trial.backend import KerasConfig
 from emoray.trial.checkpoint import State
@@ -67,6 +67,8 @@ class Group:
         self._closing = False
         gpus = resources.gpus_per_worker
         self._each = {"CPU": resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+        # The tasks of a fixed number of ranks have their places in the trial's own placement group (cluster.py).
+        self._data_cpus = share.cpus if share is not None and resources.fewest is not None else 0
         self._thread = threading.Thread(target=self._fit, name="worker group", daemon=True)
         self._thread.start()
 
@@ -129,8 +131,7 @@ class Group:
     def _places(self) -> int:
         if self._closing:
             raise TimeoutError
-        data = self._share.cpus if self._share is not None else 0
-        return room.places(room.free(), {**self._each, "CPU": self._each["CPU"] + data})
+        return room.places(room.free(), {**self._each, "CPU": self._each["CPU"] + self._data_cpus})
 
     def _trainer(self) -> DataParallelTrainer:
         told = {"mailbox": self.mailbox, "generation": self._generation, "node": self._node, "data": self._data}
@@ -165,13 +166,10 @@ class Group:
         return None
 
     def _shortage(self) -> str:
-        resources, free = self.resources, ray.available_resources()
-        each = f"{resources.cpus_per_worker:g} CPUs"
-        each += f" and {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
-        return (
-            f"{resources.least} workers of {each} each could not be placed; "
-            f"free are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
-        )
+        least, each = self.resources.least, Node(self._each["CPU"] + self._data_cpus, self._each.get("GPU", 0))
+        asked = f"{least} workers of {each} each" if least > 1 else f"a worker of {each}"
+        asked += f", {self._data_cpus:g} of them for Ray Data," if self._data_cpus else ""
+        return f"{asked} could not be placed: {shortage([each] * least, room.nodes(room.free()))}"
 
 
 @contextlib.contextmanager
