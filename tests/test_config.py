@@ -1,5 +1,6 @@
 """Sweep files: what is taken, and every problem at once with its place."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -150,6 +151,22 @@ def test_a_value_is_laid_over_the_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_override_is_told(tmp_path: Path, override: str, reason: str) -> None:
     assert any(reason in line for line in problems(tmp_path, "name: a\nmodels: [lenet]", override))
+
+
+def test_every_setting_is_documented() -> None:
+    """In a table: of `train` in docs/sweep_files.md, of `data` in docs/data.md too."""
+    docs = Path(__file__).parents[1] / "docs"
+    rows = {
+        page: [line for line in (docs / page).read_text().splitlines() if line.startswith("|")]
+        for page in ("sweep_files.md", "data.md")
+    }
+    named = {page: re.findall(r"`(?:[a-z]+\.)?([a-z_]+)`", "\n".join(lines)) for page, lines in rows.items()}
+    assert {*config.TRAIN_KEYS} <= {*named["sweep_files.md"]}
+    for section in (config.DataSettings, config.SearchSettings, config.FinalizeSettings):
+        assert {field.name for field in dataclasses.fields(section)} <= {*named["sweep_files.md"]}
+    first_columns = "\n".join(line.split("|")[1] for line in rows["data.md"])
+    for field in dataclasses.fields(config.DataSettings):
+        assert re.search(rf"`{field.name}(\.\w+)?`", first_columns), field.name
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ class Onlooker:
         (
             "cpus_per_worker: 2",
             "memory",
-            "a trial of 2 CPUs found no place in 2 s: too few CPUs are free: 1 CPU on one",
+            "2 CPUs found no place in 2 s: too few CPUs are free: 1 CPU on one node",
         ),
         (
             "workers: 2, cpus_per_worker: 0.1, data_cpus: 0.7",
             "stream",
-            r"a trial of 0.7 CPUs \+ 0.7 CPUs found no place",
+            r"a trial of 0.7 CPUs \+ 0.7 CPUs found",
         ),
     ],
 )
