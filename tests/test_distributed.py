@@ -195,13 +195,14 @@ def test_a_group_that_ends_leaves_nothing(data: TrialData, group: Any) -> None:
 @pytest.mark.ray
 @pytest.mark.keras
 @pytest.mark.timeout(400)
-def test_workers_that_die_again_and_again_are_told_as_dead(ray_cluster: None, data: TrialData) -> None:
-    """After the group that the others share has ended: one of its own needs its place."""
+def test_workers_that_die_again_and_again_are_told_as_dead(data: TrialData, group: Any) -> None:
+    """Last of its module: a group of its own needs the place of the one that the others share."""
     import ray
 
     from emoray.trial import failures
     from emoray.trial.group import Group
 
+    group.close()
     fated = Group(TWO, [ray.put(data)], None)
     with pytest.raises(failures.WorkersFailed, match=r"died 4 times in the same epoch \(ActorDiedError") as caught:
         remote(fated, model={"name": "tests.fatal_models.deadly"}).play()
