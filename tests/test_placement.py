@@ -155,6 +155,11 @@ def test_free_places_are_counted_by_the_node() -> None:
     assert room.places(free, {"CPU": 1.0, "GPU": 0.5}) == 2
 
 
+def test_free_nodes_are_told_in_round_numbers() -> None:
+    free = {"a": {"CPU": 0.9999999, "GPU": 1.0, "memory": 1e9}, "b": {}}
+    assert [str(node) for node in room.nodes(free)] == ["1 CPU and 1 GPU", "0 CPUs"]
+
+
 def test_a_count_that_still_moves_is_waited_for() -> None:
     counted = iter([4, 0, 1, 3, 3, 3, 3])
     assert room.settled(lambda: next(counted), 1, 5) == 3

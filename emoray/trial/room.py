@@ -22,8 +22,8 @@ def places(free: Mapping[str, Mapping[str, float]], each: Mapping[str, float]) -
 
 
 def nodes(free: Mapping[str, Mapping[str, float]]) -> list[Node]:
-    """The same as the plan knows nodes: by what can be short."""
-    return [Node(resources.get("CPU", 0), resources.get("GPU", 0)) for resources in free.values()]
+    """The same as the plan knows nodes: by what can be short. Rounded: Ray adds up shares of a CPU."""
+    return [Node(round(node.get("CPU", 0), 4), round(node.get("GPU", 0), 4)) for node in free.values()]
 
 
 def free() -> dict[str, Mapping[str, float]]:
