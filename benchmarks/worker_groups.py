@@ -60,7 +60,8 @@ def freed(group: Any, cpus: float) -> float:
 
 def end_early(data: list[Any], cpus: float) -> float:
     """Seconds that a group takes to end that was training when it was told to."""
-    from emoray.trial.group import Group, RemotePlayer, WorkersFailed
+    from emoray.trial.failures import WorkersFailed
+    from emoray.trial.group import Group, RemotePlayer
 
     group = Group(TWO, data, None)
     player = RemotePlayer(plain_trial.settings("lenet", 1000, FLIP), "accuracy", group)

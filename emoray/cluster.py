@@ -8,7 +8,7 @@ import secrets
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,14 @@ def bundles(resources: Resources, mode: str) -> Any:
     return tune.PlacementGroupFactory([{k: v for k, v in head.items() if v}, *data])
 
 
+def unplaced(bundles: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a placement group of these bundles is waiting for its place."""
+    from ray.util import placement_group_table
+
+    groups = placement_group_table().values()
+    return any(g["state"] == "PENDING" and [*g["bundles"].values()] == [*bundles] for g in groups)
+
+
 @contextmanager
 def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], None]) -> Iterator[Cluster]:
     """Ray, started on this machine or joined at `address`; `paths` go on the import path of its processes.
@@ -70,6 +78,7 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault(START_TIMEOUT, "600" if address else "60")  # a cluster may have to grow
     if address:
         _reach(address)
     else:
@@ -80,7 +89,7 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
     python_path = os.pathsep.join([*(str(path) for path in paths), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: os.environ[name] for name in _ENVIRONMENT} | {"PYTHONPATH": python_path}
     variables |= {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-    variables[START_TIMEOUT] = os.environ.get(START_TIMEOUT, "600" if address else "60")  # a cluster may have to grow
+    variables[START_TIMEOUT] = os.environ[START_TIMEOUT]
     options: dict[str, Any]
     if address:
         options = {"runtime_env": {"env_vars": variables}}

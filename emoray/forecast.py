@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from emoray import schedulers, space
+from emoray import placement, schedulers, space
 from emoray.config import Study, Sweep
 from emoray.errors import UserError
+from emoray.placement import Cluster
 
 
 class Measured(Protocol):
@@ -76,7 +77,13 @@ def check_disk(sweep: Sweep, needed: int, free: int) -> None:
         )
 
 
-def doubts(sweep: Sweep, slots: int, cpus: float) -> Iterator[str]:
+def check_memory(mode: str, image_bytes: float, machine: Cluster) -> None:
+    """Raises UserError where training images of so many bytes cannot be shared in memory."""
+    for reason in _beyond_memory(mode, image_bytes, machine):
+        raise UserError(f"data.mode: {reason}")
+
+
+def doubts(sweep: Sweep, slots: int, mode: str, image_bytes: float, machine: Cluster) -> Iterator[str]:
     """What can be done but is hardly meant, each with its numbers."""
     search = sweep.search
     for study in sweep.studies:
@@ -85,11 +92,15 @@ def doubts(sweep: Sweep, slots: int, cpus: float) -> Iterator[str]:
     if sweep.finalize.keep > total:
         yield f"finalize.keep is {sweep.finalize.keep} and there are {total} trials: all of them become candidates"
     if search.max_concurrent and search.max_concurrent == slots:
-        taken = slots * max(study.resources.workers * study.resources.cpus_per_worker for study in sweep.studies)
-        if taken < cpus / 2:
-            yield f"search.max_concurrent {slots} leaves {cpus - taken:g} of {cpus:g} CPUs idle"
+        taken = slots * max(placement.takes(study.resources, machine, mode).cpus for study in sweep.studies)
+        if taken < machine.cpus / 2:
+            yield f"search.max_concurrent {slots} leaves {machine.cpus - taken:g} of {machine.cpus:g} CPUs idle"
     if search.share == "best" and len(sweep.studies) == 1:
         yield "search.share: best changes nothing for a single study"
+    for reason in _beyond_memory(mode, image_bytes, machine):
+        yield f"data.mode: {reason}"
+    if mode == "stream":
+        yield from _large_buffers(sweep, slots, machine)
 
 
 def size(count: float) -> str:
@@ -99,6 +110,25 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}" if count < 1000 else f"{count:,.0f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def _beyond_memory(mode: str, image_bytes: float, machine: Cluster) -> Iterator[str]:
+    if mode == "memory" and image_bytes > machine.memory:
+        yield (
+            f"the training images take {size(image_bytes)} and a node's object store holds {size(machine.memory)}: "
+            "memory is too little for them; use stream"
+        )
+
+
+def _large_buffers(sweep: Sweep, slots: int, machine: Cluster) -> Iterator[str]:
+    workers = slots * max(placement.workers(study.resources, machine, "stream") for study in sweep.studies)
+    on_a_node = math.ceil(workers / len(machine.nodes))
+    needed = on_a_node * placement.STREAM_BYTES
+    if needed > machine.memory:
+        yield (
+            f"{on_a_node} workers stream on a node at once and buffer {size(needed)}, of which its object store holds "
+            f"{size(machine.memory)}: Ray may spill to disk"
+        )
 
 
 def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:

@@ -11,6 +11,10 @@ START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """The variable with the seconds that workers of a trial wait for a place."""
 MEMORY_SHARE = 0.4
 """Of the object store, which training images may take before they are streamed."""
+SHOWN_NODES = 4
+"""Of what is free, so many nodes are told one by one."""
+STREAM_BYTES = 192 << 20
+"""What the stream of one worker may hold in the object store: about twelve chunks."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Node:
 
     cpus: float
     gpus: float
+
+    def __str__(self) -> str:
+        return _amount(self.cpus, "CPU") + (f" and {_amount(self.gpus, 'GPU')}" if self.gpus else "")
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,24 @@ def workers(resources: Resources, cluster: Cluster, mode: str) -> int:
     return 0
 
 
+def takes(resources: Resources, cluster: Cluster, mode: str) -> Node:
+    """What a trial takes in all with the workers that it starts with, Ray Data's CPUs included."""
+    parts = _parts(resources, mode, workers(resources, cluster, mode))
+    return Node(round(sum(part.cpus for part in parts), 6), round(sum(part.gpus for part in parts), 6))
+
+
+def shortage(parts: Sequence[Node], free: Sequence[Node]) -> str:
+    """What there is too little of for parts that have to lie on one node each, and what the nodes have free."""
+    kinds = {"CPUs": lambda node: Node(node.cpus, 0), "GPUs": lambda node: Node(0, node.gpus)}
+    short = [kind for kind, only in kinds.items() if not _place([*map(only, parts)], [*map(only, free)])]
+    what = f"too few {' and '.join(short) or 'CPUs and GPUs on one node'} are free"
+    what = "there is room only now" if _place(parts, list(free)) else what
+    some = sorted((node for node in free if node.cpus or node.gpus), key=lambda node: (-node.gpus, -node.cpus))
+    told = ", ".join(f"{node} on {'another' if i else 'one node'}" for i, node in enumerate(some[:SHOWN_NODES]))
+    more = f" and no more than that on {len(some) - SHOWN_NODES} others" if len(some) > SHOWN_NODES else ""
+    return f"{what}: {told or 'none at all'}{more}"
+
+
 def _fitting(study: str, resources: Resources, cluster: Cluster, mode: str) -> int:
     """How many trials of a study fit at once, each worker on one node."""
     each = workers(resources, cluster, mode)
@@ -94,22 +119,35 @@ def _place(trial: Sequence[Node], free: list[Node]) -> bool:
 
 
 def _refusal(resources: Resources, mode: str, cluster: Cluster) -> str:
-    least, streams, several = resources.least, mode == "stream", resources.least > 1
-    parts = _parts(resources, mode, least)
+    least, parts, streams = resources.least, _parts(resources, mode, resources.least), mode == "stream"
     told = f"{least} x {resources.cpus_per_worker:g}"
     told = f"{told} for workers, {least} x {resources.data_cpus:g} for Ray Data" if streams else told
-    for kind, keys in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
-        wanted = [getattr(part, f"{kind.lower()}s") for part in parts]
-        largest = max(getattr(node, f"{kind.lower()}s") for node in cluster.nodes)
-        there = getattr(cluster, f"{kind.lower()}s")
+    for kind, of in (("CPU", "cpus"), ("GPU", "gpus")):
+        wanted = [getattr(part, of) for part in parts]
+        there = getattr(cluster, of)
         if sum(wanted) > there:
-            asked = f"{sum(wanted):g} {kind}{'s' if sum(wanted) != 1 else ''}"
-            asked += f" ({told})" if len(parts) > 1 and kind == "CPU" else ""
-            keys = ("workers or " if several else "") + keys + (" or data_cpus" if streams and kind == "CPU" else "")
+            asked = _amount(sum(wanted), kind) + (f" ({told})" if len(parts) > 1 and of == "cpus" else "")
             return (
                 f"a trial asks for {asked} and there {'is' if there == 1 else 'are'} {there:g}; "
-                f"lower {keys} or use a larger machine"
+                f"lower {_keys(resources, streams, of)} or use a larger machine"
             )
+        largest = max(getattr(node, of) for node in cluster.nodes)
         if max(wanted) > largest:
-            return f"a worker asks for {max(wanted):g} {kind}s and no node has more than {largest:g}; lower {keys}"
-    return f"the workers of a trial ({told} CPUs) do not fit on the nodes that there are; lower workers or {keys}"
+            of_workers = max(wanted) == getattr(parts[0], of)
+            asks, key = ("a worker", f"{of}_per_worker") if of_workers else ("Ray Data for a worker", "data_cpus")
+            return f"{asks} asks for {_amount(max(wanted), kind)} and no node has more than {largest:g}; lower {key}"
+    data = f" and those for Ray Data ({least} x {_amount(resources.data_cpus, 'CPU')})" if streams else ""
+    keys = _keys(resources, streams, *(("cpus", "gpus") if resources.gpus_per_worker else ("cpus",)))
+    return f"the workers of a trial ({least} x {parts[0]}){data} do not fit on the nodes that there are; lower {keys}"
+
+
+def _amount(count: float, kind: str) -> str:
+    return f"{count:g} {kind}{'s' if count != 1 else ''}"
+
+
+def _keys(resources: Resources, streams: bool, *kinds: str) -> str:
+    """The settings that a trial's CPUs or GPUs come from, as a choice."""
+    keys = ["workers"] if resources.least > 1 else []
+    keys += [f"{kind}_per_worker" for kind in kinds]
+    keys += ["data_cpus"] if streams and "cpus" in kinds else []
+    return " or ".join([", ".join(keys[:-1]), keys[-1]]) if len(keys) > 1 else keys[0]

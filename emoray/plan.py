@@ -1,12 +1,14 @@
 """What a sweep will do, told before it does it: `--dry-run` and the first lines of every sweep."""
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emoray import checks, forecast, placement, schedulers, space, storage, weights
 from emoray.config import Study, Sweep
-from emoray.data import sources
+from emoray.data import sources, splits
+from emoray.data.plan import Source
 from emoray.errors import UserError
 from emoray.placement import Cluster
 
@@ -16,11 +18,11 @@ _MODES = {"memory": "shared in memory", "stream": "streamed by Ray Data"}
 def describe(sweep: Sweep, machine: Cluster) -> str:
     """The plan as text. Raises UserError where the data is not there or the resources do not suffice."""
     source = sources.find(sweep.data, sweep.seed)
-    pixels = sweep.data.image_size**2 * (3 if sweep.data.channels == "rgb" else 1)
-    mode = placement.mode(sweep, (source.images or 0) * pixels, machine)
+    image_bytes = _training_bytes(sweep, source)
+    mode = placement.mode(sweep, image_bytes, machine)
     slots = placement.slots(sweep, machine, mode)
     size = f"{sweep.data.image_size}x{sweep.data.image_size} {sweep.data.channels}"
-    count = f"{source.images:,} images" if source.images else "images not counted yet"
+    count = f"{source.images:,} images" if source.images else f"about {source.estimate:,} images"
     scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
     lines = [
         f"sweep      {sweep.name}, seed {sweep.seed}, into {sweep.storage}/",
@@ -34,7 +36,7 @@ def describe(sweep: Sweep, machine: Cluster) -> str:
         f"checkpoints of the best {sweep.finalize.keep} and of {slots} running trials are kept, and what "
         "finished trials would go on from" + _limit(sweep),
         f"finalize   best {sweep.finalize.keep} checkpoints, ensemble by {_component(sweep.finalize.ensemble)}",
-        *(f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, machine.cpus)),
+        *(f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, mode, image_bytes, machine)),
     ]
     return "\n".join(lines)
 
@@ -46,9 +48,11 @@ def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -
     if isinstance(place, Path):
         forecast.check_disk(sweep, needed, shutil.disk_usage(_existing(place)).free)
     likely, most = forecast.hours(sweep, costs, slots)
+    workers = {study.name: study.resources.workers for study in sweep.studies}
     lines = [
         f"measured   {name}: {cost.epoch_seconds:,.1f} s an epoch, {cost.images_per_second:,.0f} images/s, "
         f"{cost.parameters:,} parameters, in the middle of its space"
+        + (f"; for {workers[name]} workers, reckoned from one" if workers[name] > 1 else "")
         for name, cost in costs.items()
     ]
     lines.append(f"disk       {forecast.size(needed)} of checkpoints at least, {forecast.size(taken)} at most")
@@ -63,18 +67,12 @@ def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
     told = f"{slots} trial{'s' if slots > 1 else ''} at once"
     if slots == sweep.search.max_concurrent:
         return f"{told}, by search.max_concurrent"
-    largest = max(sweep.studies, key=lambda study: _takes(study, machine, mode))
-    gpus, cpus = _takes(largest, machine, mode)
+    taken = {study.name: placement.takes(study.resources, machine, mode) for study in sweep.studies}
+    largest = max(taken, key=lambda name: (taken[name].gpus, taken[name].cpus))
+    gpus, cpus = taken[largest].gpus, taken[largest].cpus
     kind, wanted = ("GPU", gpus) if gpus and machine.gpus // gpus == slots else ("CPU", cpus)
-    of = f" of {largest.name}" if len({study.resources for study in sweep.studies}) > 1 else ""
+    of = f" of {largest}" if len({study.resources for study in sweep.studies}) > 1 else ""
     return f"{told}, since a trial{of} takes {wanted:g} {kind}{'s' if wanted > 1 else ''}"
-
-
-def _takes(study: Study, machine: Cluster, mode: str) -> tuple[float, float]:
-    """GPUs and CPUs of all workers that a trial starts with."""
-    resources = study.resources
-    workers = placement.workers(resources, machine, mode)
-    return workers * resources.gpus_per_worker, workers * resources.cpus_per_worker
 
 
 def check_weights(sweep: Sweep) -> None:
@@ -89,6 +87,14 @@ def check_weights(sweep: Sweep) -> None:
                 missing[f"  {study.name}: {str(error).removeprefix('models: ')}"] = None
     if missing:
         raise UserError("\n".join(["pretrained weights are missing:", *missing]))
+
+
+def _training_bytes(sweep: Sweep, source: Source) -> float:
+    """About what the images to train on will take; how many there are, is known when all have been read."""
+    data, split = sweep.data, sweep.data.split
+    share = splits.training_share(split.validation, split.selection, split.test)
+    images = min(share * (source.images or source.estimate or 0), data.limit or math.inf)
+    return images * data.image_size**2 * (3 if data.channels == "rgb" else 1)
 
 
 def _draws(study: Study) -> Iterator[str]:

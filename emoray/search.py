@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +23,12 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from emoray import cluster, storage
+from emoray import cluster
 from emoray.config import Sweep
 from emoray.errors import Stopped, SweepFailed
+from emoray.placement import START_TIMEOUT, Node, shortage
 from emoray.studies import Studies
-from emoray.trial import scratch
+from emoray.trial import room, scratch
 from emoray.trial.data import TrialData
 from emoray.trial.trainable import TrialRunner
 from emoray.trials import TrialTable
@@ -61,7 +63,7 @@ def run(
     """Run the trials that the table still lacks, `slots` of them at once, on the cluster that Ray is connected to.
 
     With `retry_failed`, run those that failed and no others. Raises Stopped after Ctrl-C, and SweepFailed where the
-    disk takes no more.
+    disk takes no more or no trial finds a place.
     """
     os.environ.update(_SETTINGS)
     studies = Studies(sweep, table, retry_failed)
@@ -77,7 +79,7 @@ def run(
             table.write()
     watcher.update(studies)
     if studies.broken:
-        raise SweepFailed(f"{studies.broken}; {storage.remedy(studies.broken)}")
+        raise SweepFailed(studies.broken)
     if not studies.complete:
         raise Stopped
     return studies
@@ -171,7 +173,7 @@ class _Record(_Unpickled, tune.Callback):
     """Takes in what ends without being judged, and keeps the display moving."""
 
     def __init__(self, studies: Studies, watcher: Watcher) -> None:
-        self.studies, self.watcher = studies, watcher
+        self.studies, self.watcher, self.places = studies, watcher, _Places()
 
     def on_trial_result(self, iteration: int, trials: list, trial: TuneTrial, result: dict, **info: Any) -> None:
         if "status" in result:  # Tune marks what _Judge has ended as done too
@@ -183,7 +185,36 @@ class _Record(_Unpickled, tune.Callback):
         self.studies.died(trial.config["trial"], told)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        if (lacking := self.places.lacking(trials)) is not None:
+            self.studies.broken = f"{lacking}; make room and go on with --resume"
         self.watcher.update(self.studies)
+
+
+class _Places:
+    """Sees where nothing runs since no order finds a place: Tune would wait without an end, and without a word."""
+
+    def __init__(self) -> None:
+        self.seconds = float(os.environ.get(START_TIMEOUT, "60"))
+        self.since: float | None = None
+
+    def lacking(self, trials: list[TuneTrial]) -> str | None:
+        """What an order has asked for in vain for too long, and what is free; None as long as there is hope."""
+        runs = any(trial.status == TuneTrial.RUNNING for trial in reversed(trials))  # most of the others have ended
+        order = None if runs else next((trial for trial in trials if trial.status == TuneTrial.PENDING), None)
+        if order is None:
+            self.since = None
+            return None
+        self.since = self.since or time.monotonic()
+        if time.monotonic() - self.since < self.seconds:
+            return None
+        self.since = None
+        assert order.placement_group_factory is not None
+        asked = order.placement_group_factory.bundles
+        if not cluster.unplaced(asked):  # it has its place, and its process is being started
+            return None
+        parts = [Node(bundle.get("CPU", 0), bundle.get("GPU", 0)) for bundle in asked]
+        told = " + ".join(str(part) for part in parts if part.cpus or part.gpus)
+        return f"a trial of {told} found no place in {self.seconds:g} s: {shortage(parts, room.nodes(room.free()))}"
 
 
 class _Breaker(_Unpickled, tune.Stopper):

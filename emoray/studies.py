@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emoray import registry, retention, shares, space
+from emoray import registry, retention, shares, space, storage
 from emoray.algorithms.study_space import Drawn, Searcher, StudySpace, at_random, left_over
 from emoray.config import Study, Sweep
 from emoray.rounds import Rounds
@@ -48,7 +48,7 @@ class Studies:
         self.notices: list[str] = []
         """What a person should be told, in the order in which it happened."""
         self.broken: str | None = None
-        """Why the whole sweep has to end here: a disk that takes no more."""
+        """Why the whole sweep has to end here, and the way out: a disk that is full, machines that others have."""
         self.waiting: list[Trial] = []
         """Trials that were given out before and have not ended: they go first."""
         for trial in table:
@@ -230,7 +230,7 @@ class Studies:
         """A trial's own end."""
         failure = result.get("failure", "")
         if failure == DISK:
-            self.broken = result["reason"]
+            self.broken = f"{result['reason']}; {storage.remedy(result['reason'])}"
         elif failure == PLACE and self._waits_for_others(trial):
             self.notices.append(f"{trial.id}: {result['reason']}; it waits for other trials")
             self.waiting.append(trial)

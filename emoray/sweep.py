@@ -13,6 +13,7 @@ from emoray import (
     cluster,
     config,
     display,
+    forecast,
     intact,
     metrics,
     placement,
@@ -71,6 +72,7 @@ def run(arguments: Arguments) -> None:
         cache = str(storage.at(sweep.storage) / ".cache")
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
         mode = placement.mode(sweep, prepared.train_bytes, machine)
+        forecast.check_memory(mode, prepared.train_bytes, machine)
         slots = placement.slots(sweep, machine, mode)
         metrics.by_index(sweep.search.metric, prepared.manifest["classes"])  # refuses the recall of an unknown class
         if arguments.measure:

@@ -32,12 +32,13 @@ def check(workers: int, gpus: float, settings: Mapping[str, Any], place: str, pr
 
 
 def _numbers(tree: Any) -> list[int]:
-    """The values that a setting may take, or the ends of its range."""
+    """The values that a setting may take; of a range its ends, and the first two, which tell of what kind all are."""
     match tree:
         case space.Choice():
             return [number for option in tree.options for number in _numbers(option)]
         case space.Range():
-            return [int(tree.low), int(tree.high)]
+            values = tree.values() or (tree.low, tree.high)
+            return [int(values[0]), int(values[1]), int(values[-1])]
         case bool():
             return []
         case int():

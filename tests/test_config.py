@@ -1,5 +1,6 @@
 """Sweep files: what is taken, and every problem at once with its place."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -152,6 +153,22 @@ def test_a_wrong_override_is_told(tmp_path: Path, override: str, reason: str) ->
     assert any(reason in line for line in problems(tmp_path, "name: a\nmodels: [lenet]", override))
 
 
+def test_every_setting_is_documented() -> None:
+    """In a table: of `train` in docs/sweep_files.md, of `data` in docs/data.md too."""
+    docs = Path(__file__).parents[1] / "docs"
+    rows = {
+        page: [line for line in (docs / page).read_text().splitlines() if line.startswith("|")]
+        for page in ("sweep_files.md", "data.md")
+    }
+    named = {page: re.findall(r"`(?:[a-z]+\.)?([a-z_]+)`", "\n".join(lines)) for page, lines in rows.items()}
+    assert {*config.TRAIN_KEYS} <= {*named["sweep_files.md"]}
+    for section in (config.DataSettings, config.SearchSettings, config.FinalizeSettings):
+        assert {field.name for field in dataclasses.fields(section)} <= {*named["sweep_files.md"]}
+    first_columns = "\n".join(line.split("|")[1] for line in rows["data.md"])
+    for field in dataclasses.fields(config.DataSettings):
+        assert re.search(rf"`{field.name}(\.\w+)?`", first_columns), field.name
+
+
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text("")
     with pytest.raises(UserError, match=r"did you mean 'quickstart.yaml'\?"):
@@ -186,6 +203,10 @@ def test_the_resolved_sweep_is_plain_yaml(tmp_path: Path) -> None:
     [
         ("workers: 4, batch_size: {choice: [4, 64]}", "4 workers need batches of at least 8 images, not 4"),
         ("workers: 2, batch_size: 33", "several workers share even batches, not 33"),
+        ("workers: 2, batch_size: {randint: [32, 64]}", "several workers share even batches, not 33"),
+        ("workers: 2, batch_size: {lograndint: [16, 256]}", "several workers share even batches, not 17"),
+        ("workers: 2, batch_size: {qrandint: [32, 64, 9]}", "several workers share even batches, not 41"),
+        ("workers: 2, batch_size: {choice: [64, {randint: [32, 64]}]}", "several workers share even batches, not 33"),
         ("workers: 2, gpus_per_worker: 0.5", "0.5: a trial's workers cannot share a GPU"),
         ("batch_size: 16, accumulate_steps: 32", "a batch of 16 cannot be cut into 32 parts each"),
         ("workers: 0", "workers"),
@@ -197,3 +218,8 @@ def test_settings_that_cannot_work_together(tmp_path: Path, train: str, told: st
     file.write_text(f"models: [lenet]\ntrain: {{{train}}}\n")
     with pytest.raises(UserError, match=re.escape(told)):
         config.load(file)
+
+
+def test_several_workers_share_the_even_batches_of_a_range(tmp_path: Path) -> None:
+    sweep = load(tmp_path, "models: [lenet]\ntrain: {workers: 2, batch_size: {qrandint: [32, 65, 8]}}")
+    assert list(sweep.studies[0].space["batch_size"].values()) == [32, 40, 48, 56, 64]

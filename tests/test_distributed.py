@@ -14,6 +14,7 @@ from emoray.config import Resources
 from emoray.data.augmentation import pipeline
 from emoray.data.batches import Epochs, share
 from emoray.trial.data import TrialData
+from emoray.trial_state import CRASH, DATA, MEMORY
 from tests.test_trial import IMAGES, data, player, settings, timeless, weights
 
 __all__ = ["data"]  # the fixture
@@ -145,10 +146,18 @@ def test_a_killed_worker_costs_an_epoch_and_changes_nothing(data: TrialData, gro
 @pytest.mark.keras
 @pytest.mark.timeout(400)
 def test_an_error_on_a_worker_is_told(group: Any) -> None:
-    from emoray.trial.group import WorkersFailed
+    """What kind of failure it is, and in the words of the error, as one of the trial's own process would be."""
+    from emoray.trial import failures
 
-    with pytest.raises(WorkersFailed, match="nonsense"):
-        remote(group, model={"name": "nonsense"}).play()
+    for model, failure, reason in (
+        ("hungry", MEMORY, "out of memory: MemoryError: no room for 7 kernels"),
+        ("unreadable", DATA, "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'"),
+    ):
+        with pytest.raises(failures.WorkersFailed) as caught:
+            remote(group, model={"name": f"tests.fatal_models.{model}"}).play()
+        told = failures.told(caught.value)
+        assert (told["failure"], told["reason"]) == (failure, reason)
+        assert "fatal_models.py" in told["error"], "the traceback on the worker"
 
 
 @pytest.mark.ray
@@ -162,7 +171,7 @@ def test_workers_that_find_no_place_are_an_error(ray_cluster: None, monkeypatch:
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
     for resources in (Resources(workers=2, cpus_per_worker=9), Resources(workers=8, fewest=2, cpus_per_worker=9)):
         impossible = Group(resources, [ray.put(None)], None)
-        with pytest.raises(NoPlace, match=r"2 workers of 9 CPUs each could not be placed; free are"):
+        with pytest.raises(NoPlace, match=r"2 workers of 9 CPUs each could not be placed: too few CPUs are free"):
             remote(impossible).play()
         impossible.close()
 
@@ -171,7 +180,7 @@ def test_workers_that_find_no_place_are_an_error(ray_cluster: None, monkeypatch:
 @pytest.mark.keras
 @pytest.mark.timeout(400)
 def test_a_group_that_ends_leaves_nothing(data: TrialData, group: Any) -> None:
-    """Last of its module: it ends the group that the others share."""
+    """The last of those that share the group: it ends it."""
     import ray
 
     group.close()
@@ -181,3 +190,21 @@ def test_a_group_that_ends_leaves_nothing(data: TrialData, group: Any) -> None:
         time.sleep(0.1)
     states = [entry["state"] for entry in ray.util.placement_group_table().values()]
     assert set(states) <= {"REMOVED"}
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_workers_that_die_again_and_again_are_told_as_dead(data: TrialData, group: Any) -> None:
+    """Last of its module: a group of its own needs the place of the one that the others share."""
+    import ray
+
+    from emoray.trial import failures
+    from emoray.trial.group import Group
+
+    group.close()
+    fated = Group(TWO, [ray.put(data)], None)
+    with pytest.raises(failures.WorkersFailed, match=r"died 4 times in the same epoch \(ActorDiedError") as caught:
+        remote(fated, model={"name": "tests.fatal_models.deadly"}).play()
+    assert failures.told(caught.value)["failure"] == CRASH
+    fated.close()

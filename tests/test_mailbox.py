@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from emoray.trial import failures
 from emoray.trial.mailbox import DELIVERIES, Mailbox
+from emoray.trial_state import MEMORY
 
 
 def together(play: Callable[[Mailbox], Coroutine[Any, Any, None]]) -> None:
@@ -87,6 +89,19 @@ def test_an_order_that_kills_its_ranks_again_and_again_is_given_up() -> None:
         with pytest.raises(RuntimeError, match="died 4 times in the same epoch"):
             await asked
         assert (await mailbox.standing())[0]
+
+    together(play)
+
+
+def test_what_workers_died_of_last_is_told() -> None:
+    async def play(mailbox: Mailbox) -> None:
+        asked = asyncio.create_task(mailbox.ask("order"))
+        for _ in range(DELIVERIES + 1):
+            await mailbox.next(0, 0, 0)
+            await mailbox.lost("OutOfMemoryError: the node was running low on memory")
+        with pytest.raises(RuntimeError, match=r"in the same epoch \(OutOfMemoryError: the node") as caught:
+            await asked
+        assert failures.died(str(caught.value))["failure"] == MEMORY
 
     together(play)
 

@@ -1,5 +1,6 @@
 """The plan of a sweep: what it says, what it doubts, what it refuses, all with numbers."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from emoray import config, forecast, plan, schedulers
 from emoray.cluster import local_resources
 from emoray.errors import UserError
+from emoray.placement import Cluster, Node
 
 SWEEP = """
 data: {faces: 600}
@@ -26,6 +28,10 @@ class Cost:
     parameters: int = 1000
     best_bytes: int = 4_000_000
     last_bytes: int = 12_000_000
+
+
+EIGHT = Cluster((Node(8, 0),), 5e9, None)
+TWO_STREAMING = "{workers: 2, cpus_per_worker: 0.75, data_cpus: 0.25, epochs: 2}"
 
 
 def sweep_of(tmp_path: Path, text: str = SWEEP) -> config.Sweep:
@@ -65,8 +71,42 @@ def test_what_is_hardly_meant_is_doubted(tmp_path: Path, change: tuple[str, str]
         with pytest.raises(UserError, match="pbt cannot take the space of simple_cnn"):
             sweep_of(tmp_path, SWEEP.replace(*change))
         return
-    doubts = list(forecast.doubts(sweep_of(tmp_path, SWEEP.replace(*change)), 1, 8))
+    doubts = list(forecast.doubts(sweep_of(tmp_path, SWEEP.replace(*change)), 1, "memory", 0, EIGHT))
     assert any((doubt or "leaves 7 of 8 CPUs idle") in told for told in doubts), doubts
+
+
+def test_the_plan_counts_what_ray_data_takes(tmp_path: Path) -> None:
+    text = f"models: [lenet]\ndata: {{mode: stream}}\ntrain: {TWO_STREAMING}\n"
+    told = plan.describe(sweep_of(tmp_path, text), EIGHT)
+    assert "8 CPUs and 0 GPUs: 4 trials at once, since a trial takes 2 CPUs" in told
+    told = plan.describe(sweep_of(tmp_path, text + "search: {max_concurrent: 1}"), EIGHT)
+    assert "search.max_concurrent 1 leaves 6 of 8 CPUs idle" in told
+    told = plan.describe(sweep_of(tmp_path, text + "search: {max_concurrent: 2}"), EIGHT)
+    assert "idle" not in told, "half of the CPUs are taken"
+
+
+def test_what_the_object_store_cannot_hold_is_doubted(tmp_path: Path) -> None:
+    small = dataclasses.replace(EIGHT, memory=1e6)
+    text = f"models: [lenet]\ndata: {{faces: 1000, mode: MODE}}\ntrain: {TWO_STREAMING}\n"
+    told = plan.describe(sweep_of(tmp_path, text.replace("MODE", "memory")), small)
+    assert "data.mode: the training images take 1.59 MB and a node's object store holds 1 MB" in told
+    told = plan.describe(sweep_of(tmp_path, text.replace("MODE", "stream")), small)
+    assert "8 workers stream on a node at once and buffer 1.61 GB, of which its object store holds 1 MB" in told
+    for mode in ("memory", "stream"):
+        assert "object store" not in plan.describe(sweep_of(tmp_path, text.replace("MODE", mode)), EIGHT)
+
+
+def test_a_csv_is_planned_by_its_size(tmp_path: Path) -> None:
+    """As many images are counted when they are prepared, of which as many are trained on."""
+    image = " ".join(str(pixel * 7 % 256) for pixel in range(2304))
+    (tmp_path / "faces.csv").write_text("emotion,pixels\n" + f"3,{image}\n" * 400)
+    sweep = sweep_of(tmp_path, f"models: [lenet]\ndata: {{path: {tmp_path}/faces.csv, mode: auto}}\n")
+    training = 400 * 0.85 * 0.9 * 0.9 * 2304
+    just, too_little = (Cluster((Node(2, 0),), training / 0.4 * by, None) for by in (1.05, 0.95))
+    assert "about 400 images, used as 48x48 grey, shared in memory" in plan.describe(sweep, just)
+    assert "about 400 images, used as 48x48 grey, streamed by Ray Data" in plan.describe(sweep, too_little)
+    limited = dataclasses.replace(sweep, data=dataclasses.replace(sweep.data, limit=100))
+    assert "shared in memory" in plan.describe(limited, too_little)
 
 
 def test_expected_epochs_follow_the_rungs() -> None:
@@ -89,8 +129,14 @@ def test_hours_money_and_disk_from_what_was_measured(tmp_path: Path) -> None:
     assert needed == 6 * 4_000_000 + 2 * 2 * 12_000_000 + 2 * 4_000_000
     assert taken == needed + 4 * 12_000_000
     told = plan.measured(sweep, costs, 2)
-    assert "lenet: 10.0 s an epoch, 100 images/s, 1,000 parameters" in told
+    assert "lenet: 10.0 s an epoch, 100 images/s, 1,000 parameters, in the middle of its space\n" in told
     assert "money      about 0." in told
+
+
+def test_figures_of_several_workers_are_said_to_be_reckoned(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "models: [lenet, {name: simple_cnn, workers: 2}]\n")
+    told = plan.measured(sweep, {study.name: Cost() for study in sweep.studies}, 1).splitlines()
+    assert [line.endswith("; for 2 workers, reckoned from one") for line in told[:2]] == [False, True]
 
 
 def test_what_has_no_room_is_refused(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_a_full_disk_ends_the_sweep_at_the_first(tmp_path: Path) -> None:
     assert two is not None
     assert fails(studies, one, DISK, "last.npz: No space left on device")
     assert fails(studies, two, DISK, "other.npz: No space left on device")
-    assert studies.broken == "last.npz: No space left on device"
+    assert studies.broken == "last.npz: No space left on device; make room and go on with --resume"
     assert studies.next() is None
     assert not one.ended, "it goes on when there is room"
     assert {trial.id for trial in again(tmp_path, studies.sweep).waiting} == {one.id, two.id}

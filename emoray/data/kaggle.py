@@ -50,6 +50,7 @@ def find(filesystem: fs.FileSystem, root: str, stamp: Stamp) -> Source:
         read=_read,
         filesystem=filesystem,
         root=root,
+        estimate=_lines_in(stamp.size - len(first) - 1, rest),
         label_column=header[label],
     )
 
@@ -88,6 +89,12 @@ def _side(text: bytes, column: int, file: str) -> int:
         if count > 0 and isqrt(count) ** 2 == count:
             return isqrt(count)
     raise UserError(f"{file}: none of its first lines holds the pixels of a square image, such as 2304 for 48 x 48")
+
+
+def _lines_in(size: int, text: bytes) -> int:
+    """How many lines there are in so many bytes that go on as `text` begins."""
+    whole = text[: text.rfind(b"\n") + 1] or text
+    return round(size * max(1, whole.count(b"\n")) / len(whole))
 
 
 def _rows(lines: list[bytes]) -> Iterator[list[str] | None]:

@@ -71,6 +71,8 @@ class Source:
     """The folder on `filesystem` that file names are relative to."""
     images: int | None = None
     """How many images there are, where that is known before reading."""
+    estimate: int | None = None
+    """About how many, where it is not."""
     label_column: str | None = None
 
     def path(self, file: str) -> str:

@@ -4,6 +4,7 @@ An image's place follows from (seed, its pixels) and the images of its class, ne
 place, and another order of the same rows gives the same splits.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -35,6 +36,13 @@ VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.15
 
 Ints = NDArray[np.int64]
+
+
+def training_share(validation: str | float, selection: float, test: str | float) -> float:
+    """The share of all images that is left to train on; what the source's own splits take, is taken to be usual."""
+    taken = [TEST_SHARE if isinstance(test, str) else test]
+    taken += [VALIDATION_SHARE if isinstance(validation, str) else validation, selection]
+    return math.prod(1 - share for share in taken)
 
 
 def official_roles(names: Sequence[str | None]) -> Ints:

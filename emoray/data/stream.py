@@ -18,12 +18,12 @@ from ray.data import ExecutionOptions, ExecutionResources, TaskPoolStrategy
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from emoray.data.batches import CHUNK_BYTES, Chunk, Epochs
+from emoray.data.batches import Chunk, Epochs
 from emoray.data.job import quiet_context
+from emoray.placement import STREAM_BYTES
 
 MOST_CHUNKS = 4096
 """Chunks in one execution: the list of them is made before it starts."""
-BUFFERED_CHUNKS = 12
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ class Stream:
         last = min(max(self.last, first + 1), first + max(1, MOST_CHUNKS // parts))
         plan = [{"epoch": epoch, "number": number} for epoch in range(first, last) for number in range(parts)][skipped:]
         context = quiet_context()
-        memory = BUFFERED_CHUNKS * CHUNK_BYTES
-        limits = ExecutionResources.for_limits(cpu=self.share.cpus, object_store_memory=memory)
+        limits = ExecutionResources.for_limits(cpu=self.share.cpus, object_store_memory=STREAM_BYTES)
         context.execution_options = ExecutionOptions(resource_limits=limits, preserve_order=True)
         with ray.data.DataContext.current(context):
             dataset = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(

@@ -18,19 +18,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-from ray.train import RunConfig, ScalingConfig
+from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emoray.config import Resources
 from emoray.data.stream import DataShare
-from emoray.placement import START_TIMEOUT
-from emoray.trial import room, scratch
+from emoray.placement import START_TIMEOUT, Node, shortage
+from emoray.trial import failures, room, scratch
 from emoray.trial.backend import KerasConfig
 from emoray.trial.checkpoint import State
 from emoray.trial.ending import stop_reason
-from emoray.trial.failures import NoPlace
+from emoray.trial.failures import NoPlace, WorkersFailed
 from emoray.trial.mailbox import Mailbox
 from emoray.trial.notice import Within
 from emoray.trial.serving import Order, serve
@@ -67,6 +67,8 @@ class Group:
         self._closing = False
         gpus = resources.gpus_per_worker
         self._each = {"CPU": resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+        # The tasks of a fixed number of ranks have their places in the trial's own placement group (cluster.py).
+        self._data_cpus = share.cpus if share is not None and resources.fewest is not None else 0
         self._thread = threading.Thread(target=self._fit, name="worker group", daemon=True)
         self._thread.start()
 
@@ -129,15 +131,15 @@ class Group:
     def _places(self) -> int:
         if self._closing:
             raise TimeoutError
-        data = self._share.cpus if self._share is not None else 0
-        return room.places(room.free(), {**self._each, "CPU": self._each["CPU"] + data})
+        return room.places(room.free(), {**self._each, "CPU": self._each["CPU"] + self._data_cpus})
 
     def _trainer(self) -> DataParallelTrainer:
         told = {"mailbox": self.mailbox, "generation": self._generation, "node": self._node, "data": self._data}
         told |= {"cpus": self.resources.cpus_per_worker, "share": self._share}
         # Where the number of ranks is not fixed, they are counted anew after each loss.
         retries = -1 if self.resources.fewest is None else 0
-        failures = FailureConfig(max_failures=retries, max_preemption_failures=retries, controller_failure_limit=0)
+        failure = FailureConfig(max_failures=retries, max_preemption_failures=retries, controller_failure_limit=0)
+        callbacks: list[Any] = [_Deaths(self.mailbox)]
         gpus = self.resources.gpus_per_worker > 0
         return DataParallelTrainer(
             serve,
@@ -147,7 +149,8 @@ class Group:
             run_config=RunConfig(
                 name=uuid.uuid4().hex,  # a name that was used before would be resumed
                 storage_path=str(self._scratch),
-                failure_config=failures,
+                failure_config=failure,
+                callbacks=callbacks,
             ),
         )
 
@@ -163,13 +166,10 @@ class Group:
         return None
 
     def _shortage(self) -> str:
-        resources, free = self.resources, ray.available_resources()
-        each = f"{resources.cpus_per_worker:g} CPUs"
-        each += f" and {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
-        return (
-            f"{resources.least} workers of {each} each could not be placed; "
-            f"free are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
-        )
+        least, each = self.resources.least, Node(self._each["CPU"] + self._data_cpus, self._each.get("GPU", 0))
+        asked = f"{least} workers of {each} each" if least > 1 else f"a worker of {each}"
+        asked += f", {self._data_cpus:g} of them for Ray Data," if self._data_cpus else ""
+        return f"{asked} could not be placed: {shortage([each] * least, room.nodes(room.free()))}"
 
 
 @contextlib.contextmanager
@@ -190,8 +190,17 @@ def _found_no_place(error: Exception) -> bool:
     return type(getattr(error, "controller_failure", None)).__name__ == "WorkerGroupStartupTimeoutError"
 
 
-class WorkersFailed(Exception):
-    """An error on the ranks; its text ends with the traceback of the first one that failed."""
+class _Deaths(UserCallback):
+    """Tells the mailbox what ranks died of: Ray Train starts them again without a word to who waits for them."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        causes = [getattr(error, "health_check_failure", None) for error in worker_exceptions.values()]
+        told = [f"{type(cause).__name__}: {cause}".partition("\n")[0] for cause in causes if cause is not None]
+        if told:
+            self.mailbox.lost.remote("; ".join(dict.fromkeys(told)))
 
 
 class RemotePlayer:
@@ -230,7 +239,7 @@ class RemotePlayer:
                 within.save(answer)
             order = dataclasses.replace(order, last=[ray.put(answer)])
             answer = self._asked(order, going_on=True)
-        if isinstance(answer, str):
+        if "failure" in answer:
             raise WorkersFailed(answer)
         self._last, self.parameters = answer["state"], answer["parameters"]
         self.best = answer["best"] or self.best
@@ -243,11 +252,12 @@ class RemotePlayer:
             try:
                 return ray.get((mailbox.go_on if going_on else mailbox.ask).remote(order))
             except ray.exceptions.RayTaskError as error:  # the mailbox was closed
-                raise (NoPlace if self.group.unplaced else WorkersFailed)(str(error.cause)) from None
+                why = str(error.cause)
+                raise (NoPlace(why) if self.group.unplaced else WorkersFailed(failures.died(why))) from None
             except ray.exceptions.RayActorError:  # it died: its ranks go home, and come again to a new one
                 going_on = False
                 time.sleep(1)
-        raise WorkersFailed(f"the process that orders go through died {ATTEMPTS} times in an epoch")
+        raise WorkersFailed(failures.died(f"the process that orders go through died {ATTEMPTS} times in an epoch"))
 
     @property
     def scores(self) -> list[float]:

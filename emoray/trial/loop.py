@@ -107,7 +107,8 @@ class Program:
         *gradients, loss, weight, right = self._total(sums(images, labels))
         before = [tf.identity(v.value) for v in held if backbone_rate != 0]
         # Divided by the weight of the whole global batch, and only then clipped and applied, so that how a batch is
-        # shared among workers, or cut up for a small memory, changes nothing.
+        # shared among workers, or cut up for a small memory, changes nothing but what looks at a part by itself:
+        # batch norm, and dropout, whose masks are drawn anew for each part.
         gradients = [gradient / weight for gradient in gradients]
         self.loss_scale.apply(gradients, lambda taken: self.optimizer.apply(taken, variables))
         for variable, value in zip(held, before, strict=False):

@@ -20,6 +20,7 @@ class Mailbox:
         self.answer: Any = None
         self.news: Any = None
         self.closed: str | None = None
+        self.deaths: str | None = None
         self.changed = asyncio.Condition()
 
     async def ask(self, order: Any) -> Any:
@@ -62,7 +63,8 @@ class Mailbox:
             if rank == 0 and not home():
                 self.delivered += 1
                 if self.delivered > DELIVERIES:
-                    self.closed = f"the workers died {DELIVERIES} times in the same epoch (out of memory?)"
+                    why = self.deaths or "out of memory?"
+                    self.closed = f"the workers died {DELIVERIES} times in the same epoch ({why})"
                     self.changed.notify_all()
             return None if home() else (self.number, self.order)
 
@@ -82,6 +84,10 @@ class Mailbox:
             if number == self.number and self.order is not None:
                 self.news = news
                 self.changed.notify_all()
+
+    async def lost(self, why: str) -> None:
+        """What ranks have just died of."""
+        self.deaths = why
 
     async def regroup(self, generation: int) -> None:
         """Send ranks of earlier generations home; those that come next find the same orders."""

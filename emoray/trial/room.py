@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from ray._private.state import available_resources_per_node, state
 
+from emoray.placement import Node
+
 SAMPLE_SECONDS = 0.3
 SAMPLES = 4
 """So often in a row a count has to be the same: what a dead group held comes back piece by piece."""
@@ -17,6 +19,11 @@ def places(free: Mapping[str, Mapping[str, float]], each: Mapping[str, float]) -
         min(math.floor(node.get(kind, 0) / wanted + 1e-6) for kind, wanted in each.items()) for node in free.values()
     )
     return sum(fitting)
+
+
+def nodes(free: Mapping[str, Mapping[str, float]]) -> list[Node]:
+    """The same as the plan knows nodes: by what can be short. Rounded: Ray adds up shares of a CPU."""
+    return [Node(round(node.get("CPU", 0), 4), round(node.get("GPU", 0), 4)) for node in free.values()]
 
 
 def free() -> dict[str, Mapping[str, float]]:

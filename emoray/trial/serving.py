@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from emoray.data.stream import DataShare
+from emoray.trial import failures
 from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData
 from emoray.trial.notice import Notice, Within
@@ -87,7 +88,9 @@ def _serve(told: dict[str, Any], data: TrialData, ranks: Any, share: DataShare |
             player.play(Within(notice.due, partial(_tell, mailbox, number)))
         except Exception as error:
             if not peer_was_lost(error):  # the order stays open for the ranks that are started next
-                ray.get(mailbox.reply.remote(number, traceback.format_exc()))
+                # Told here, where the exception is: what it means cannot be read from its traceback.
+                failed = failures.told(error) | {"error": traceback.format_exc()}
+                ray.get(mailbox.reply.remote(number, failed))
             raise  # Ray Train ends the others, which may be waiting for this rank
         if ranks.rank == 0:
             answer = {"state": player.state(), "parameters": player.parameters}
