@@ -179,7 +179,7 @@ def test_workers_that_find_no_place_are_an_error(ray_cluster: None, monkeypatch:
 
 @pytest.mark.ray
 @pytest.mark.keras
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_groups_that_are_ended_early_end_at_once_and_leave_nothing(tmp_path: Path) -> None:
     """At different moments of their start and in the middle of an epoch: in a cluster of their own."""
     done = subprocess.run([sys.executable, "-m", "tests.ended_groups", tmp_path], capture_output=True, text=True)
