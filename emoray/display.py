@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.live import Live
 
-from emoray.overview import clock, natural, overview
+from emoray.overview import clock, data_wait, natural, overview
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
@@ -186,7 +186,8 @@ def _line(trial: Trial, studies: Studies) -> str:
         return f"{trial.id} {trial.status}{why}:{told or ' no score'}   {ended}/{studies.total} trials"
     row = trial.history[-1]
     score = -row["score"] if metric == "log_loss" else row["score"]
+    waits = f", data wait {data_wait(row)}" if data_wait(row) else ""
     return (
         f"{trial.id} epoch {len(trial.history)}/{trial.settings['epochs']} {metric} {score:.4f} "
-        f"loss {row['train_loss']:.4f} {row['images_per_second']:,.0f} images/s"
+        f"loss {row['train_loss']:.4f} {row['images_per_second']:,.0f} images/s{waits}"
     )

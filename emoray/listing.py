@@ -78,7 +78,7 @@ def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
     if shown.history:
         yield ""
         yield f"{metric}  {sparkline(shown.curve, 60)}"
-        columns = ["epoch", "train_loss", "accuracy", "macro_f1", "log_loss", "learning_rate", "seconds"]
+        columns = ["epoch", "train_loss", "accuracy", "macro_f1", "log_loss", "learning_rate", "seconds", "data_wait"]
         present = [column for column in columns if column in shown.history[0]]
         rows = [tuple(present), *(tuple(f"{row[column]:.4g}" for column in present) for row in shown.history)]
         yield _columns(rows)

@@ -109,6 +109,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
+def data_wait(row: Mapping[str, float]) -> str:
+    """The share of an epoch's training that was spent waiting for data; empty where nobody measured it."""
+    return f"{row['data_wait']:.0%}" if "data_wait" in row else ""
+
+
 def counts(trials: Sequence[Trial]) -> Mapping[str, int]:
     """Trials by status."""
     return {status: sum(t.status == status for t in trials) for status in (FINISHED, STOPPED, FAILED, RUNNING)}
@@ -136,12 +141,13 @@ def _line(text: str, style: str) -> Text:
 
 def _table(running: Sequence[Trial], metric: str, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("trial", "epoch", metric, "curve", "images/s"):
+    for column in ("trial", "epoch", metric, "curve", "images/s", "data wait"):
         table.add_column(column, justify="left" if column in ("trial", "curve") else "right", no_wrap=True)
-    fixed = max(len(trial.id) for trial in running) + 9 + max(6, len(metric)) + 9 + 8
+    fixed = max(len(trial.id) for trial in running) + 9 + max(6, len(metric)) + 9 + 8 + 10
     for trial in running:
         rate = f"{trial.history[-1]['images_per_second']:,.0f}" if trial.history else ""
+        waits = data_wait(trial.history[-1]) if trial.history else ""
         epochs = f"{len(trial.history)}/{trial.settings['epochs']}"
         curve = sparkline(trial.curve, min(60, max(6, width - fixed)))
-        table.add_row(trial.id, epochs, natural(trial, metric), curve, rate)
+        table.add_row(trial.id, epochs, natural(trial, metric), curve, rate, waits)
     return table

@@ -33,7 +33,7 @@ def searched(tmp_path: Path, count: int, metric: str = "accuracy") -> Studies:
                 "seconds": 2.0,
                 "images_per_second": 1234.0,
             }
-            row |= {"train_loss": 1 / epoch, "accuracy": 0.5}
+            row |= {"train_loss": 1 / epoch, "accuracy": 0.5, "data_wait": 0.27}
             trials.write_history(studies.table.folder.trial(trial.id), [*trial.history, row])
             done = {"status": "finished", "reason": ""} if epoch == 9 else {}
             if studies.record({"trial": trial.id, "row": list(row.items()), **done}):
@@ -57,7 +57,8 @@ def test_the_display_fits_any_terminal(long_or_short: Studies, width: int, heigh
     assert len(lines) <= height
     assert max(len(line) for line in lines) <= width
     text = "\n".join(lines)
-    for words in (f"/{count} trials", "1:02:03", "at most", "best accuracy", "dropout 0.", "learning_rate", "1,234"):
+    shown = ("1:02:03", "at most", "best accuracy", "dropout 0.", "learning_rate", "1,234", "data wait", "27%")
+    for words in (f"/{count} trials", *shown):
         assert words in text, text
     if count == 200:
         assert "more" in text
@@ -76,6 +77,7 @@ def test_plain_lines_come_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().out.splitlines()
     assert len(told) == len(studies.table.trials) + 1
     assert "goes on from epoch 3" in told[-1]
+    assert any(line.endswith("1,234 images/s, data wait 27%") for line in told)
     screen.update(studies)
     assert capsys.readouterr().out == ""
 
@@ -92,6 +94,8 @@ def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureF
     told = capsys.readouterr().out
     assert "learning_rate" in told
     assert "epoch  train_loss" in told
+    assert "data_wait" in told
+    assert "0.27" in told
 
 
 @pytest.mark.parametrize(

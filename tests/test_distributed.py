@@ -1,7 +1,10 @@
 """Several workers for a trial: they do what one would, survive their deaths, and leave nothing behind."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from emoray.data.augmentation import pipeline
 from emoray.data.batches import Epochs, share
 from emoray.trial.data import TrialData
 from emoray.trial_state import CRASH, DATA, MEMORY
-from tests.test_trial import IMAGES, data, player, settings, timeless, weights
+from tests.test_trial import IMAGES, data, player, settings, timeless
 
 __all__ = ["data"]  # the fixture
 TWO = Resources(workers=2)
@@ -90,13 +93,18 @@ def remote(group: Any, **changes: Any) -> Any:
 
 
 def workers() -> list[int]:
-    """The processes of this test's ranks: children of its own raylet."""
+    """The processes of this test's ranks."""
+    return of_raylet("RayTrainWorker")
+
+
+def of_raylet(title: str) -> list[int]:
+    """The children of this process's own raylet that have `title` in theirs."""
     import ray
 
     socket = ray._private.worker.global_worker.node.raylet_socket_name
     told = {int(path.parent.name): cmdline(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
     (raylet,) = [process for process, line in told.items() if f"--raylet_socket_name={socket}" in line]
-    return [process for process, line in told.items() if "RayTrainWorker" in line and parent(process) == raylet]
+    return [process for process, line in told.items() if title in line and parent(process) == raylet]
 
 
 def cmdline(path: Path) -> str:
@@ -118,12 +126,14 @@ def test_two_workers_take_the_steps_of_one(data: TrialData, group: Any) -> None:
     one, two = player(data, **PLAIN), remote(group, **PLAIN)
     for _ in range(2):  # 14 steps
         one.play(), two.play()
-    for a, b in zip(weights(one), two.state().arrays["model"], strict=True):
-        assert np.allclose(a, b, atol=1e-6)
     for ours, theirs in zip(timeless(one.history), timeless(two.history), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
     assert two.parameters == one.parameters
     assert two.best.meta["epoch"] == one.best.meta["epoch"]
+    for mine, other in ((one.state(), two.state()), (one.best, two.best)):
+        assert mine.arrays.keys() == other.arrays.keys()
+        for a, b in [pair for kind in mine.arrays for pair in zip(mine.arrays[kind], other.arrays[kind], strict=True)]:
+            assert np.allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.ray
@@ -174,6 +184,19 @@ def test_workers_that_find_no_place_are_an_error(ray_cluster: None, monkeypatch:
         with pytest.raises(NoPlace, match=r"2 workers of 9 CPUs each could not be placed: too few CPUs are free"):
             remote(impossible).play()
         impossible.close()
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(900)
+def test_groups_that_are_ended_early_end_at_once_and_leave_nothing(tmp_path: Path) -> None:
+    """At different moments of their start and in the middle of an epoch: in a cluster of their own."""
+    done = subprocess.run([sys.executable, "-m", "tests.ended_groups", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["groups"], told["alive"]) == (10, 0)
+    assert all(chunks < told["epoch"] / 4 for chunks in told["chunks"]), told
+    assert told["left"] == {"actors": [], "placement_groups": [], "processes": []}
 
 
 @pytest.mark.ray

@@ -1,5 +1,7 @@
-"""A population whose trials each have several workers: who takes over whose weights, and what becomes of theirs."""
+"""Sweeps whose trials each have several workers: one whose process dies, and a population that takes over weights."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
 from emoray.trial_state import FINISHED
 from emoray.trials import TrialTable
+from tests.test_distributed import of_raylet
 from tests.test_trial import faces_of
 
 SWEEP = """
@@ -28,6 +31,12 @@ search:
   storage_limit: 1 KB
   first: [{study: lenet, optimizer: {learning_rate: 0.05}}, {study: lenet, optimizer: {learning_rate: 1e-6}}]
 """
+ONE_TRIAL = """
+models: [{name: simple_cnn, trials: 1, width: 4, dropout: 0.3}]
+train: {epochs: 3, batch_size: 32, workers: 2}
+search: {metric: accuracy}
+"""
+KINDS = ("best", "last")
 
 
 class Onlooker:
@@ -47,6 +56,40 @@ class Onlooker:
         donor = studies.table.checkpoint(trials["lenet-001"], "last")
         if self.taken is not None and len(trials["lenet-002"].history) == 1 and not donor.exists():
             self.donor_was_deleted = True
+
+
+class Striker:
+    """Kills the process of the trial that trains, when an epoch is behind it."""
+
+    def __init__(self) -> None:
+        self.struck = 0
+
+    def update(self, studies: Studies) -> None:
+        if not self.struck and any(len(trial.history) == 1 for trial in studies.table):
+            (self.struck,) = of_raylet("TrialRunner")
+            os.kill(self.struck, signal.SIGKILL)
+
+
+@pytest.mark.ray
+@pytest.mark.keras
+@pytest.mark.timeout(400)
+def test_a_trial_on_two_workers_whose_process_is_killed_ends_with_the_same_bits(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    """In its second epoch; with dropout and batch norm."""
+    (tmp_path / "sweep.yaml").write_text(ONE_TRIAL)
+    sweep, data, striker, found = config.load(tmp_path / "sweep.yaml"), faces_of(203), Striker(), []
+    for name, onlooker in (("unbroken", Onlooker()), ("broken", striker)):
+        table = TrialTable(RunFolder(tmp_path / name))
+        studies = search.run(sweep, table, data, 1, onlooker)
+        assert table.trials["simple_cnn-001"].status == FINISHED, studies.notices
+        found.append([checkpoint.read(table.checkpoint(table.trials["simple_cnn-001"], kind)) for kind in KINDS])
+    assert striker.struck
+    assert any("its process died; it goes on from epoch 2" in notice for notice in studies.notices)
+    for unbroken, broken in zip(*found, strict=True):
+        assert unbroken.arrays.keys() == broken.arrays.keys()
+        for kind, arrays in unbroken.arrays.items():
+            assert all(map(np.array_equal, arrays, broken.arrays[kind]))
 
 
 @pytest.mark.ray

@@ -80,6 +80,33 @@ def test_ranks_of_an_earlier_generation_go_home_and_later_ones_find_the_order() 
     together(play)
 
 
+def test_ranks_learn_in_the_middle_of_an_order_that_nobody_waits_for_it() -> None:
+    async def play(mailbox: Mailbox) -> None:
+        asked = asyncio.create_task(mailbox.ask("order"))
+        number, _ = await mailbox.next(0, 0, 0)
+        assert not await mailbox.ended(number)
+        await mailbox.close("enough")
+        assert await mailbox.ended(number)
+        with pytest.raises(RuntimeError, match="enough"):
+            await asked
+
+    together(play)
+
+
+def test_ranks_of_a_mailbox_that_died_go_home_from_the_next_one() -> None:
+    """It counts from the beginning again, and would never come to an order after theirs."""
+
+    async def play(mailbox: Mailbox) -> None:
+        assert await mailbox.ended(3)
+        asked = asyncio.create_task(mailbox.ask("order"))
+        assert await mailbox.next(3, 0, 0) is None
+        assert await mailbox.next(0, 0, 0) == (1, "order")
+        await mailbox.reply(1, "weights")
+        assert await asked == "weights"
+
+    together(play)
+
+
 def test_an_order_that_kills_its_ranks_again_and_again_is_given_up() -> None:
     async def play(mailbox: Mailbox) -> None:
         asked = asyncio.create_task(mailbox.ask("order"))

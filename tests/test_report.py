@@ -262,6 +262,29 @@ def test_colours_can_be_read(theme: int) -> None:
         assert _contrast(colours[f"c{i}"], colours["paper"]) >= 2.9, i
 
 
+def test_studies_stand_beside_each_other_with_their_pace(fresh: Path) -> None:
+    (fresh / "sweep.yaml").write_text(
+        "data: {mode: stream}\n"
+        "models:\n"
+        "  - {study: simple_cnn, workers: [1, 2], cpus_per_worker: 0.75, gpus_per_worker: 0, data_cpus: 0.25}\n"
+        "  - {study: resnet34, workers: 1, cpus_per_worker: 1, gpus_per_worker: 0.5, data_cpus: 1}\n"
+    )
+    for path in fresh.glob("trials/simple_cnn-*/history.csv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for number, row in enumerate(rows):
+            row |= {"data_wait": 0.9 if number == 0 else 0.3, "workers": 1 + number % 2, "images_per_second": 1300}
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    text = Page(report.write(fresh)).text
+    assert "simple_cnn 1 to 2 0.75 0 0.25 1,300 30.0%" in text
+    assert "resnet34 – 1 0.5 1 2,400 1.0%" in text
+    (fresh / "sweep.yaml").write_text("data: {mode: memory}\nmodels: [{study: resnet34, data_cpus: 1}]\n")
+    assert "resnet34 – – – – 2,400 1.0%" in Page(report.write(fresh)).text
+
+
 def test_score_that_negates_log_loss_says_so(fresh: Path) -> None:
     (fresh / "ensemble.json").unlink()
     (fresh / "sweep.yaml").write_text("name: synthetic\nsearch: {metric: log_loss}\n")

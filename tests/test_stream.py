@@ -62,24 +62,42 @@ def test_a_windowed_permutation_shuffles_runs_and_then_windows(n: int) -> None:
     assert (np.diff(order) == 1).mean() < 0.05
 
 
-@pytest.mark.ray
-def test_ray_data_gives_the_batches_of_a_thread(ray_cluster: None, tmp_path: Path) -> None:
-    """Bit for bit, over epochs, from disk, for a worker among two, the shuffle's window smaller than the data."""
-    mapped, array = on_disk(tmp_path, files=3, each=500)
+def stream_and_thread(folder: Path, files: int, cpus: float, rank: int, world: int) -> tuple[Stream, Batches]:
+    """Ray Data on images on disk, and a thread on the same in memory; the shuffle's window is smaller than the data."""
+    mapped, array = on_disk(folder, files, each=1500 // files)
     labels = np.eye(4, dtype=np.float32)[np.arange(len(array)) % 4]
     augment = pipeline([{"name": "flip"}, {"name": "zoom"}, {"name": "noise"}, {"name": "cutmix"}])
-    told = {"batch_size": 64, "pipeline": augment, "seed": 2, "rank": 1, "world": 2}
-    made = []
-    for images in (mapped, array):
-        epochs = Epochs(images, labels, np.arange(len(array)), **told)
+    told = {"batch_size": 64, "pipeline": augment, "seed": 2, "rank": rank, "world": world}
+    made = [Epochs(images, labels, np.arange(len(array)), **told) for images in (mapped, array)]
+    for epochs in made:
         epochs.window = 200
-        made.append(epochs)
-    stream, thread = Stream(made[0], 3, DataShare(1.0)), Batches(made[1])
+    return Stream(made[0], 3, DataShare(cpus)), Batches(made[1])
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("cpus", "files", "rank", "world"), [(0.5, 1, 0, 1), (1, 3, 0, 2), (2, 5, 0, 3), (2, 5, 1, 3), (2, 5, 2, 3)]
+)
+def test_any_share_of_cpus_and_any_rank_gives_the_batches_of_a_thread(
+    ray_cluster: None, tmp_path: Path, cpus: float, files: int, rank: int, world: int
+) -> None:
+    """Bit for bit, with one task or two at once, however the images lie in files."""
+    stream, thread = stream_and_thread(tmp_path, files, cpus, rank, world)
+    for epoch in range(2):
+        for ours, theirs in zip(stream.epoch(epoch), thread.epoch(epoch), strict=True):
+            assert np.array_equal(ours.images, theirs.images)
+            assert np.array_equal(ours.labels, theirs.labels)
+    stream.close(), thread.close()
+
+
+@pytest.mark.ray
+def test_ray_data_gives_any_epoch_and_any_rest_of_one(ray_cluster: None, tmp_path: Path) -> None:
+    stream, thread = stream_and_thread(tmp_path, files=3, cpus=1, rank=1, world=2)
     for epoch in (0, 1, 2, 1):  # a resumed trial asks for any epoch
         for ours, theirs in zip(stream.epoch(epoch), thread.epoch(epoch), strict=True):
             assert np.array_equal(ours.images, theirs.images)
             assert np.array_equal(ours.labels, theirs.labels)
-    last = len(made[1].parts)
+    last = len(thread.epochs.parts)
     for epoch, first in ((1, 1), (2, 0), (0, last - 1), (1, 0), (2, last)):  # and for an epoch's rest
         pairs = list(zip(stream.epoch(epoch, first), thread.epoch(epoch, first), strict=True))
         assert len(pairs) == last - first
@@ -88,11 +106,13 @@ def test_ray_data_gives_the_batches_of_a_thread(ray_cluster: None, tmp_path: Pat
 
 
 @pytest.mark.ray
-def test_data_of_ten_times_the_object_store_stream_in_bounded_memory(tmp_path: Path) -> None:
+@pytest.mark.keras
+def test_data_of_ten_times_the_object_store_train_in_bounded_memory(tmp_path: Path) -> None:
     """In a cluster of its own, whose object store is as small as Ray allows."""
     done = subprocess.run([sys.executable, "-m", "tests.stream_large", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["data_bytes"] > 10 * told["object_store_bytes"]
-    assert told["seen"] == told["images"]
+    assert told["trained_on"] == told["images"]
+    assert told["epoch"] == 1
     assert not told["spilled"]

@@ -22,8 +22,8 @@ FIRST_STEPS = 4
 """The first chunk of an epoch is small, so that training waits for little at the epoch's border."""
 AHEAD = 2
 WINDOW_BYTES = 128 << 20
-"""Images that are shuffled among each other; more than that is shuffled in runs first, so that a worker that takes them
-from disk reads each once an epoch."""
+"""Images that are shuffled among each other; more than that is shuffled in runs first, so that a process that takes
+them from disk reads no run twice an epoch."""
 
 
 @dataclass(frozen=True)

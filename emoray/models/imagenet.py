@@ -203,6 +203,7 @@ def _normalize_as_imagenet(backbone: keras.Model) -> None:
             layer.adapt_mean.assign(_MEAN)
             layer.adapt_variance.assign([deviation**2 for deviation in _STANDARD_DEVIATION])
             layer.finalize_state()
+            layer.trainable = False  # training moves them as little
 
 
 def _hold_back(backbone: keras.Model, pretrained: bool, unfreeze_layers: int | None) -> None:

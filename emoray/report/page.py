@@ -15,7 +15,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from emoray.report import charts, gallery, importance, settings, tables
+from emoray.report import charts, gallery, importance, pace, settings, tables
 from emoray.report.answer import answer, duration, plain, signed
 from emoray.report.run import Run, read
 from emoray.run_folder import RunFolder, write_text
@@ -55,6 +55,7 @@ def html(run: Run) -> str:
             curves=charts.learning_curves(run),
             progress=charts.progress(run),
             savings=tables.savings(run),
+            paces=pace.paces(run),
             stop_reasons=tables.stop_reasons(run),
             failures=tables.failures(run),
             test=test,

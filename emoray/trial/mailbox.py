@@ -55,7 +55,7 @@ class Mailbox:
         """The order after number `done`, as soon as there is one; None: no more will come to ranks so old."""
 
         def home() -> bool:
-            return self.closed is not None or generation < self.generation
+            return self._ended(done) or generation < self.generation
 
         async with self.changed:
             self.arrived += 1
@@ -99,8 +99,13 @@ class Mailbox:
         """Whether it is closed, and how often a rank has come for an order."""
         return self.closed is not None, self.arrived
 
-    async def ended(self) -> bool:
-        return self.closed is not None
+    async def ended(self, number: int) -> bool:
+        """Whether nobody waits any more for order `number`, which was given here."""
+        return self._ended(number)
+
+    def _ended(self, number: int) -> bool:
+        """Closed, or started anew since, so that it counts from the beginning again."""
+        return self.closed is not None or number > self.number
 
     async def close(self, why: str) -> None:
         """End it: ranks go home, and who asks is told why."""

@@ -22,12 +22,36 @@ AGAIN_SECONDS = 30.0
 logger = logging.getLogger(__name__)
 
 
+class Ended(Exception):
+    """Nobody waits for the rest of the epoch."""
+
+
+def never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Within:
-    """How a state in the middle of an epoch is asked for, after each chunk of it, and who takes it."""
+    """What is asked after each chunk of an epoch: whether a state is `due`, which `save` takes, and whether who wanted
+    the epoch has `ended`."""
 
     due: Callable[[], bool]
     save: Callable[[State], None]
+    ended: Callable[[], bool] = never
+
+
+def seldom(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """`ask`, but at most once in ASK_SECONDS, and in between no: chunks may be short, and an answer takes a while."""
+    asked = float("-inf")
+
+    def answer() -> bool:
+        nonlocal asked
+        if time.monotonic() - asked < ASK_SECONDS:
+            return False
+        asked = time.monotonic()
+        return ask()
+
+    return answer
 
 
 class Notice:

@@ -22,7 +22,7 @@ from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData
 from emoray.trial.ending import stop_reason
 from emoray.trial.loop import Program, Progress, train_epoch
-from emoray.trial.notice import Within
+from emoray.trial.notice import Ended, Within
 from emoray.trial.ranks import ALONE, Ranks
 
 PREDICTED = 256
@@ -92,12 +92,12 @@ class Player:
     def play(self, within: Within | None = None) -> dict[str, float]:
         """Train and validate one epoch; returns its row of the history. Sets `best` where it is the best so far.
 
-        `within` is asked after each chunk, on all ranks; rank 0 saves.
+        `within` is asked after each chunk, on all ranks; rank 0 saves. Raises Ended where any of them has ended.
         """
         epoch, program, n = len(self.history), self.program, len(self.batches.images)
         progress = self.progress
         for progress in train_epoch(program, self.feed, epoch, self._rate, self.batches.steps, self.progress):
-            if within is not None and self._is_due(within):
+            if within is not None and self._asked(within):
                 state = self._state_within(progress)
                 if self.ranks.rank == 0:
                     within.save(state)
@@ -112,7 +112,7 @@ class Player:
             "epoch": epoch + 1,
             "score": metrics.value(self.metric, labels, probabilities, self.data.classes),
             "images_per_second": n / trained,
-            "data_wait": progress.waited / trained,
+            "data_wait": float(self.ranks.each(np.array(progress.waited / trained)).max()),
             "workers": self.ranks.size,
             "learning_rate": self._rate(0.0),
             "train_loss": float(loss / weight),
@@ -147,9 +147,12 @@ class Player:
             probabilities[batch] = self.program.predict(self.data.validation_images[batch])
         return self.ranks.sum(probabilities)
 
-    def _is_due(self, within: Within) -> bool:
-        """Whether any rank asks for a state: all have to take part in it."""
-        return bool(self.ranks.sum(np.array([within.due()], np.float32))[0])
+    def _asked(self, within: Within) -> bool:
+        """Whether any rank asks for a state: all have to take part in it, and in leaving."""
+        due, ended = self.ranks.sum(np.array([within.due(), within.ended()], np.float32))
+        if ended:
+            raise Ended
+        return bool(due)
 
     def _state_within(self, progress: Progress) -> State:
         """What the rest of the epoch depends on, statistics of each rank included, which are averaged at its end only.
@@ -161,9 +164,7 @@ class Player:
         statistics = self._statistics() if self.ranks.size > 1 else np.zeros(0)
         if not statistics.size:
             return State(state.arrays, meta)
-        rows = np.zeros((self.ranks.size, statistics.size), np.float32)
-        rows[self.ranks.rank] = statistics
-        return State({**state.arrays, "statistics": [self.ranks.sum(rows)]}, meta)
+        return State({**state.arrays, "statistics": [self.ranks.each(statistics)]}, meta)
 
     def _average_statistics(self) -> None:
         """Make what ranks learn apart from gradients, the statistics of batch norm, the same on all: their mean."""
@@ -173,17 +174,14 @@ class Player:
 
     def _statistics(self) -> np.ndarray:
         """What a rank learns apart from gradients, float32 (k,)."""
-        return np.concatenate([np.zeros(0, np.float32), *(v.numpy().ravel() for v in self._apart)]).astype(np.float32)
+        apart = learned_apart(self.program.model)
+        return np.concatenate([np.zeros(0, np.float32), *(v.numpy().ravel() for v in apart)]).astype(np.float32)
 
     def _assign_statistics(self, flat: np.ndarray) -> None:
-        parts = np.split(flat, np.cumsum([np.prod(v.shape, dtype=int) for v in self._apart])[:-1])
-        for variable, part in zip(self._apart, parts, strict=True):
+        apart = learned_apart(self.program.model)
+        parts = np.split(flat, np.cumsum([np.prod(v.shape, dtype=int) for v in apart])[:-1])
+        for variable, part in zip(apart, parts, strict=True):
             variable.assign(part.reshape(variable.shape))
-
-    @property
-    def _apart(self) -> list[Any]:
-        variables: list[Any] = self.program.model.non_trainable_variables
-        return [v for v in variables if np.issubdtype(v.numpy().dtype, np.floating)]
 
     def _check_agreement(self) -> None:
         """Raises RuntimeError where the ranks have drifted apart: they would train on as if nothing were wrong."""
@@ -229,6 +227,18 @@ class Player:
     def _restore(self, live: list[np.ndarray] | None) -> None:
         if live is not None:
             checkpoint.assign(self.program.model.trainable_variables, live)
+
+
+def learned_apart(model: Any) -> list[Any]:
+    """The variables of a model that a rank may change apart from gradients, such as the statistics of batch norm.
+
+    Those of floats that a layer made as `trainable=False` and holds itself, if the layer is to train. Weights that are
+    frozen later do not count, which ranks could only round; nor does a layer that is frozen, which by Keras's rule
+    keeps its statistics too. One that does not is found when the ranks compare their weights.
+    """
+    layers = [layer for layer in model._flatten_layers() if layer.trainable]
+    held = {id(v): v for layer in layers for v in layer._non_trainable_variables}  # a variable may have two holders
+    return [v for v in held.values() if "float" in v.dtype]
 
 
 def _is_random_state(variable: Any) -> bool:

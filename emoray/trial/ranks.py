@@ -38,6 +38,12 @@ class Ranks:
         """This rank's stretch of `n` things."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
+    def each(self, own: np.ndarray) -> np.ndarray:
+        """Every rank's array, float32 (size, ...): that of this rank is `own`, of the same shape on all."""
+        rows = np.zeros((self.size, *own.shape), np.float32)
+        rows[self.rank] = own
+        return self.sum(rows)
+
 
 ALONE = Ranks()
 

@@ -11,7 +11,7 @@ from emoray.data.stream import DataShare
 from emoray.trial import failures
 from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData
-from emoray.trial.notice import Notice, Within
+from emoray.trial.notice import Ended, Notice, Within, seldom
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def serve(told: dict[str, Any]) -> None:
     """What each rank does: play one order after the other, until no more come."""
     from emoray.trial.threads import use_threads
 
-    if _ended(told["mailbox"]):
+    if _ended(told["mailbox"], 0):
         return
     use_threads(told["cpus"])
     # TensorFlow, which the trial's process never imports; and it must not be used before the ranks are connected.
@@ -43,9 +43,9 @@ def serve(told: dict[str, Any]) -> None:
     _serve(told, data, ranks, share)
 
 
-def _ended(mailbox: Any) -> bool:
+def _ended(mailbox: Any, number: int) -> bool:
     try:
-        return bool(ray.get(mailbox.ended.remote()))
+        return bool(ray.get(mailbox.ended.remote(number)))
     except ray.exceptions.RayActorError:
         return True
 
@@ -85,7 +85,10 @@ def _serve(told: dict[str, Any], data: TrialData, ranks: Any, share: DataShare |
                 if order.last:
                     player.load(ray.get(order.last[0]), None)
             best = player.best
-            player.play(Within(notice.due, partial(_tell, mailbox, number)))
+            ended = seldom(partial(_ended, mailbox, number))
+            player.play(Within(notice.due, partial(_tell, mailbox, number), ended))
+        except Ended:
+            break
         except Exception as error:
             if not peer_was_lost(error):  # the order stays open for the ranks that are started next
                 # Told here, where the exception is: what it means cannot be read from its traceback.
