@@ -18,8 +18,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from emoray import pixels
-from emoray.errors import UserError
-from emoray.settings import Degrees, Fraction, NonNegative, Positive, Probability
+from emoray.settings import Degrees, Fraction, Lean, NonNegative, Positive, Probability
 from emoray.warp import rotation, scaling, shearing, translation, warp
 
 ImageShape = tuple[int, int, int]
@@ -47,10 +46,8 @@ def zoom(draws: np.ndarray, image_shape: ImageShape, *, fraction: Fraction = 0.1
     return scaling(factors, factors)
 
 
-def shear(draws: np.ndarray, image_shape: ImageShape, *, degrees: Degrees = 10.0) -> np.ndarray:
+def shear(draws: np.ndarray, image_shape: ImageShape, *, degrees: Lean = 10.0) -> np.ndarray:
     """Lean to the side by an angle up to `degrees` (less than 90), either way; the centre row stays."""
-    if degrees >= 90:
-        raise UserError(f"augment shear: degrees is {degrees}; an image can lean by less than 90")
     return shearing(np.tan(np.deg2rad(degrees) * _either_way(draws[:, 0])), np.zeros(len(draws)))
 
 
@@ -100,8 +97,6 @@ def erase(
     `max_area`, the aspect ratio between 0.3 and 1/0.3. Two differences: ratios are drawn evenly on a logarithmic scale,
     and a rectangle too long for the image is cut to its side, where the paper draws again.
     """
-    if min_area > max_area:
-        raise UserError(f"augment erase: min_area is {min_area}; it can be at most max_area, {max_area}")
     height, width = images.shape[1:3]
     areas = (min_area + (max_area - min_area) * draws[:, 1]) * height * width
     ratios = 0.3 ** _either_way(draws[:, 2])

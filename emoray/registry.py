@@ -20,6 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+
 from emoray import settings as setting_types
 from emoray.errors import UserError
 
@@ -178,7 +180,7 @@ def _component(family: str, module: str, node: ast.FunctionDef) -> Component:
             raise UserError(f"{place} has no annotation; a setting needs one")
         settings[argument.arg] = Setting(
             argument.arg,
-            _annotation(argument.annotation, place),
+            _type(argument.annotation, place),
             ast.unparse(argument.annotation),
             REQUIRED if default is None else _literal(default, place),
         )
@@ -194,27 +196,49 @@ def _literal(node: ast.expr, place: str) -> Any:
 
 
 _NAMES = {name: getattr(builtins, name) for name in ("int", "float", "bool", "str", "list", "dict", "tuple")}
-_NAMES |= {name: value for name, value in vars(setting_types).items() if name[0].isupper()}
+_NAMES |= {name: t for name, t in vars(setting_types).items() if typing.get_origin(t) is typing.Annotated}
 _NAMES |= {"Literal": typing.Literal, "Any": typing.Any}
 
 
-def _annotation(node: ast.expr, place: str) -> Any:
-    """The type that an annotation's source stands for, built from known names only: nothing is executed."""
+@lru_cache
+def adapter(wanted: Any) -> TypeAdapter[Any]:
+    """What checks a value by a setting's type, without converting it."""
+    try:
+        return TypeAdapter(wanted, config=ConfigDict(strict=True))
+    except PydanticUserError:
+        return TypeAdapter(wanted)
+
+
+def _type(node: ast.expr, place: str) -> Any:
+    try:
+        found = _annotation(node)
+        adapter(found)
+        return found
+    except (LookupError, SyntaxError, TypeError, ValueError, PydanticUserError):
+        allowed = f"allowed: {', '.join(sorted(_NAMES))} and `| None`"
+        raise UserError(f"{place} is annotated `{ast.unparse(node)}`; {allowed}") from None
+
+
+def _annotation(node: ast.expr) -> Any:
+    """The type that an annotation's source stands for, built from known names only: nothing is executed.
+
+    Raises LookupError for any other name, and what Python raises where names do not go together.
+    """
     match node:
         case ast.Constant(value=None):
             return None
         case ast.Constant(value=str() as quoted):
-            return _annotation(ast.parse(quoted, mode="eval").body, place)
+            return _annotation(ast.parse(quoted, mode="eval").body)
         case ast.Name(id=name) if name in _NAMES:
             return _NAMES[name]
         case ast.Attribute(attr=name) if name in _NAMES:
             return _NAMES[name]
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return typing.Union[_annotation(left, place), _annotation(right, place)]  # noqa: UP007
+            return typing.Union[_annotation(left), _annotation(right)]  # noqa: UP007
         case ast.Subscript(value=ast.Name(id="Literal"), slice=chosen):
             return typing.Literal[ast.literal_eval(chosen)]
         case ast.Subscript(value=generic, slice=ast.Tuple(elts=inner)):
-            return _annotation(generic, place)[tuple(_annotation(n, place) for n in inner)]
+            return _annotation(generic)[tuple(_annotation(n) for n in inner)]
         case ast.Subscript(value=generic, slice=inner):
-            return _annotation(generic, place)[_annotation(inner, place)]
-    raise UserError(f"{place} is annotated `{ast.unparse(node)}`; allowed: {', '.join(sorted(_NAMES))} and `| None`")
+            return _annotation(generic)[_annotation(inner)]
+    raise LookupError(ast.unparse(node))

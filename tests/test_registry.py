@@ -38,9 +38,11 @@ def test_models_have_no_setting_that_a_model_entry_uses_itself() -> None:
         ("def m(image_shape, classes, *, a): pass", "no annotation"),
         ("def m(image_shape, classes, *, a: Strange = 1): pass", "annotated `Strange`"),
         ("def m(image_shape, classes, *, a: int = len('x')): pass", "literal"),
+        *((f"def m(image_shape, classes, *, a: {annotation} = 1): pass", "m.a. is annotated .*allowed: Any, Count")
+          for annotation in ("'int |'", "Literal[X]", "Count[int]", "Literal", "dict[int]", "Literal[[1]]", "int | 3")),
         ("def m(", "not valid Python"),
     ],
-)
+)  # fmt: skip
 def test_a_component_that_cannot_be_read_is_named(tmp_path: Path, source: str, reason: str) -> None:
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(UserError, match=reason):
