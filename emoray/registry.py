@@ -13,7 +13,8 @@ import importlib.machinery
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -115,6 +116,18 @@ def bind(family: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
 def build(family: str, settings: Mapping[str, Any], *handed: Any) -> Any:
     """Call the component that `settings` names with what the platform hands over and its settings."""
     return bind(family, settings)(*handed)
+
+
+@contextmanager
+def importable(folders: Sequence[Path]) -> Iterator[None]:
+    """A user's own components can be imported from `folders`, behind everything else on Python's path."""
+    added = [str(folder.absolute()) for folder in folders]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
 
 
 def suggestion(name: str, allowed: Sequence[str]) -> str:
