@@ -74,9 +74,14 @@ class Component:
     family: str
     name: str
     module: str
-    summary: str
+    described: str
     positional: tuple[str, ...]
     settings: Mapping[str, Setting]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return self.described.partition("\n")[0]
 
 
 def members(family: str, modules: Sequence[str] = (), folder: Path | None = None) -> dict[str, Component]:
@@ -139,14 +144,22 @@ def suggestion(name: str, allowed: Sequence[str]) -> str:
 
 @lru_cache
 def _own(family: str) -> Mapping[str, Component]:
+    listed = [component for name, file in _files(family).items() for component in _read(family, name, file)]
+    return {component.name: component for component in listed}
+
+
+def _files(family: str) -> dict[str, Path]:
+    """The source files of a family by their modules."""
     module = FAMILIES[family].module
     path = Path(__file__).parent / module.removeprefix("emoray.").replace(".", "/")
     if path.is_dir():
-        files = {f"{module}.{file.stem}": file for file in sorted(path.glob("*.py")) if file.stem != "__init__"}
-    else:
-        files = {module: path.with_suffix(".py")}
-    listed = [component for name, file in files.items() for component in _read(family, name, file)]
-    return {component.name: component for component in listed}
+        return {f"{module}.{file.stem}": file for file in sorted(path.glob("*.py")) if file.stem != "__init__"}
+    return {module: path.with_suffix(".py")}
+
+
+def rules(family: str) -> dict[str, str]:
+    """What the modules of a family say of all their members, by module: their docstrings."""
+    return {module: ast.get_docstring(_parse(file)) or "" for module, file in _files(family).items()}
 
 
 def locate(module: str, folder: Path | None) -> Path:
@@ -197,8 +210,8 @@ def _component(family: str, module: str, node: ast.FunctionDef) -> Component:
             ast.unparse(argument.annotation),
             REQUIRED if default is None else _literal(default, place),
         )
-    summary = (ast.get_docstring(node) or "").partition("\n")[0]
-    return Component(family, node.name, module, summary, _handed(node), MappingProxyType(settings))
+    described = ast.get_docstring(node) or ""
+    return Component(family, node.name, module, described, _handed(node), MappingProxyType(settings))
 
 
 def _literal(node: ast.expr, place: str) -> Any:
