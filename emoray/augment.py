@@ -18,46 +18,59 @@ import numpy as np
 from scipy.special import betaincinv
 
 from emoray import pixels
-from emoray.errors import UserError
-from emoray.settings import Degrees, Fraction, NonNegative, Positive, Probability
+from emoray.settings import Degrees, Fraction, Lean, NonNegative, Positive, Probability
 from emoray.warp import rotation, scaling, shearing, translation, warp
 
 ImageShape = tuple[int, int, int]
 
 
 def flip(draws: np.ndarray, image_shape: ImageShape, *, probability: Probability = 0.5) -> np.ndarray:
-    """Mirror left and right."""
+    """Mirror left and right.
+
+    Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks".
+    """
     return scaling(np.where(draws[:, 0] < probability, -1, 1), np.ones(len(draws)))
 
 
 def rotate(draws: np.ndarray, image_shape: ImageShape, *, degrees: Degrees = 10.0) -> np.ndarray:
-    """Turn about the centre by an angle up to `degrees`, either way."""
+    """Turn about the centre by an angle up to `degrees`, either way.
+
+    Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks".
+    """
     return rotation(np.deg2rad(degrees) * _either_way(draws[:, 0]))
 
 
 def shift(draws: np.ndarray, image_shape: ImageShape, *, fraction: Fraction = 0.1) -> np.ndarray:
-    """Move sideways and up or down, each by up to `fraction` of the image's side."""
+    """Move sideways and up or down, each by up to `fraction` of the image's side.
+
+    Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks".
+    """
     height, width, _ = image_shape
     return translation(fraction * width * _either_way(draws[:, 0]), fraction * height * _either_way(draws[:, 1]))
 
 
 def zoom(draws: np.ndarray, image_shape: ImageShape, *, fraction: Fraction = 0.1) -> np.ndarray:
-    """Enlarge or shrink about the centre by a factor from 1 - `fraction` to 1 + `fraction`."""
+    """Enlarge or shrink about the centre by a factor from 1 - `fraction` to 1 + `fraction`.
+
+    LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document recognition".
+    """
     factors = 1 + fraction * _either_way(draws[:, 0])
     return scaling(factors, factors)
 
 
-def shear(draws: np.ndarray, image_shape: ImageShape, *, degrees: Degrees = 10.0) -> np.ndarray:
-    """Lean to the side by an angle up to `degrees` (less than 90), either way; the centre row stays."""
-    if degrees >= 90:
-        raise UserError(f"augment shear: degrees is {degrees}; an image can lean by less than 90")
+def shear(draws: np.ndarray, image_shape: ImageShape, *, degrees: Lean = 10.0) -> np.ndarray:
+    """Lean to the side by an angle up to `degrees` (less than 90), either way; the centre row stays.
+
+    LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document recognition".
+    """
     return shearing(np.tan(np.deg2rad(degrees) * _either_way(draws[:, 0])), np.zeros(len(draws)))
 
 
 def crop(draws: np.ndarray, image_shape: ImageShape, *, fraction: Fraction = 0.125) -> np.ndarray:
     """Cut `fraction` off both sides, at a random place, and scale the rest back to the image's size.
 
-    The random crop of 42 of 48 pixels that is usual on FER2013 is `fraction` 0.125.
+    Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks". The random
+    crop of 42 of 48 pixels that is usual on FER2013 is `fraction` 0.125.
     """
     height, width, _ = image_shape
     x, y = (fraction / 2 * side * _either_way(draws[:, axis]) for axis, side in enumerate((width, height)))
@@ -66,22 +79,34 @@ def crop(draws: np.ndarray, image_shape: ImageShape, *, fraction: Fraction = 0.1
 
 
 def brightness(images: np.ndarray, draws: np.ndarray, *, fraction: Fraction = 0.2) -> np.ndarray:
-    """Multiply all pixels by a factor from 1 - `fraction` to 1 + `fraction`."""
+    """Multiply all pixels by a factor from 1 - `fraction` to 1 + `fraction`.
+
+    Howard 2013, "Some improvements on deep convolutional neural network based image classification".
+    """
     return pixels.scaled(images, 1 + fraction * _either_way(draws[:, 0]))
 
 
 def contrast(images: np.ndarray, draws: np.ndarray, *, fraction: Fraction = 0.2) -> np.ndarray:
-    """Multiply the distances from the image's mean by a factor from 1 - `fraction` to 1 + `fraction`."""
+    """Multiply the distances from the image's mean by a factor from 1 - `fraction` to 1 + `fraction`.
+
+    Howard 2013, "Some improvements on deep convolutional neural network based image classification".
+    """
     return pixels.contrasted(images, 1 + fraction * _either_way(draws[:, 0]))
 
 
 def noise(images: np.ndarray, draws: np.ndarray, *, std: NonNegative = 8.0) -> np.ndarray:
-    """Add Gaussian noise of standard deviation `std`, in grey levels, to each pixel."""
+    """Add Gaussian noise of standard deviation `std`, in grey levels, to each pixel.
+
+    Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
+    """
     return pixels.noisy(images, std, draws[:, 0])
 
 
 def blur(images: np.ndarray, draws: np.ndarray, *, sigma: NonNegative = 1.0) -> np.ndarray:
-    """Gaussian blur with a standard deviation of up to `sigma` pixels."""
+    """Gaussian blur with a standard deviation of up to `sigma` pixels.
+
+    Shorten & Khoshgoftaar 2019, "A survey on image data augmentation for deep learning".
+    """
     return pixels.blurred(images, sigma * draws[:, 0])
 
 
@@ -100,8 +125,6 @@ def erase(
     `max_area`, the aspect ratio between 0.3 and 1/0.3. Two differences: ratios are drawn evenly on a logarithmic scale,
     and a rectangle too long for the image is cut to its side, where the paper draws again.
     """
-    if min_area > max_area:
-        raise UserError(f"augment erase: min_area is {min_area}; it can be at most max_area, {max_area}")
     height, width = images.shape[1:3]
     areas = (min_area + (max_area - min_area) * draws[:, 1]) * height * width
     ratios = 0.3 ** _either_way(draws[:, 2])

@@ -1,9 +1,12 @@
 """Every component with its settings: what `--list` prints and docs/components.md holds."""
 
 import json
+import typing
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from emoray import registry
+from emoray import registry, settings
 from emoray.registry import REQUIRED, Component, Setting
 
 TITLES = {
@@ -43,17 +46,48 @@ def setting(described: Setting) -> str:
 def markdown() -> str:
     """The catalogue as docs/components.md."""
     parts = [
-        "# Components\n\nWhat a sweep file may name. Made from the signatures by `python -m emoray.catalogue`; the"
-        " types stand in `emoray/settings.py`.\n"
+        "# Components\n\nWhat a sweep file may name. Made from signatures and docstrings by"
+        " `python -m emoray.catalogue`. The types of settings:\n",
+        _types(),
     ]
     for family, title in TITLES.items():
+        members = registry.members(family)
         parts.append(f"## {title}\n")
-        parts += [_section(c) for _, c in sorted(registry.members(family).items())]
+        parts += _shared(family, members)
+        parts += [_section(c) for _, c in sorted(members.items())]
     return "\n".join(parts)
 
 
+def _types() -> str:
+    """A table of what each type of a setting takes."""
+    named = {name: t for name, t in vars(settings).items() if typing.get_origin(t) is typing.Annotated}
+    lines = [f"| `{name}` | {_range(wanted)} |" for name, wanted in sorted(named.items())]
+    return "\n".join(["| type | takes |", "|---|---|", *lines, ""])
+
+
+def _range(wanted: Any) -> str:
+    """`a whole number, at least 1`."""
+    (field,) = wanted.__metadata__
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    limits = [
+        f"{word} {getattr(o, name):g}" for o in field.metadata for name, word in words.items() if hasattr(o, name)
+    ]
+    return f"{'a whole number' if wanted.__origin__ is int else 'a number'}, {' and '.join(limits)}"
+
+
+def _shared(family: str, members: Mapping[str, Component]) -> list[str]:
+    """What holds for all the members of a module that has several."""
+    parts = []
+    for module, rule in registry.rules(family).items():
+        names = sorted(name for name, component in members.items() if component.module == module)
+        if len(names) > 1:
+            of = f"{', '.join(f'`{name}`' for name in names)}: " if len(names) < len(members) else ""
+            parts.append(f"{of}{rule}\n")
+    return parts
+
+
 def _section(component: Component) -> str:
-    lines = [f"### `{component.name}`\n", f"{component.summary}\n"]
+    lines = [f"### `{component.name}`\n", f"{component.described}\n"]
     if component.settings:
         lines += ["| setting | type | default |", "|---|---|---|"]
         for s in component.settings.values():

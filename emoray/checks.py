@@ -8,14 +8,16 @@ import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from emoray import registry, space
 from emoray.problems import Problems, explain
+
+_REFUSED: Any = object()
+"""Stands for a value that was refused, where None is one that may be allowed."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,17 @@ class Components:
         return registry.members(family, self.modules, self.folder)
 
 
-def value(written: Any, wanted: Any, place: str, problems: Problems) -> Any:
-    """`written` as the type `wanted`, or the problem noted. Nothing is converted but a whole number to a float."""
+def value(written: Any, wanted: Any, place: str, problems: Problems, default: Any = None) -> Any:
+    """`written` as the type `wanted`, or the problem noted and `default`, so that the check can go on with it.
+
+    Nothing is converted but a whole number to a float.
+    """
     try:
-        return _adapter(wanted).validate_python(written)
+        return registry.adapter(wanted).validate_python(written)
     except ValidationError as error:
-        problems.add(place, f"{written!r} is not allowed: {explain(error)}")
-    return written
+        for at, part, allowed in explain(error, written):
+            problems.add(f"{place}{at}", f"{space.shown(part)} is not allowed: {allowed}")
+    return default
 
 
 def sampled(written: Any, wanted: Any, place: str, problems: Problems) -> space.Tree:
@@ -60,6 +66,12 @@ def sampled(written: Any, wanted: Any, place: str, problems: Problems) -> space.
         for corner in corners(parsed):
             value(corner, wanted, place, problems)
         return parsed
+    if meant := _misspelt(written):
+        noted = Problems()
+        value(written, wanted, place, noted)
+        if noted.found:
+            problems.add(place, meant)
+            return None
     return value(written, wanted, place, problems)
 
 
@@ -79,6 +91,9 @@ def component(
         if sampler is not None:
             problems.add(place, f"a number cannot be drawn here: {_kinds(family)} is chosen by name")
         return None
+    if meant := _misspelt(written):
+        problems.add(place, meant)
+        return None
     written = {"name": "none" if written is None else written} if not isinstance(written, Mapping) else written
     member = _member(family, written.get("name"), place, problems, components)
     return None if member is None else _settings(member, written, place, problems, also)
@@ -93,7 +108,8 @@ def component_list(family: str, written: Any, place: str, problems: Problems, co
     if written is None:
         return []
     if not isinstance(written, list):
-        problems.add(place, f"{written!r} is not a list of components, such as [{{name: flip}}]")
+        told = f"{space.shown(written)} is not a list of components, such as [{{name: flip}}]"
+        problems.add(place, _misspelt(written) or told)
         return []
     return [component(family, entry, f"{place}[{i}]", problems, components) for i, entry in enumerate(written)]
 
@@ -107,7 +123,7 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
     """A frozen dataclass from a mapping: its fields are the allowed keys, their types the allowed values."""
     written = {} if written is None else written
     if not isinstance(written, Mapping):
-        problems.add(place, f"{written!r} is not a mapping")
+        problems.add(place, f"{space.shown(written)} is not a mapping")
         return cls()
     hints = typing.get_type_hints(cls, include_extras=True)
     unknown_keys(written, list(hints), place, problems)
@@ -117,9 +133,11 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
         at = f"{place}.{name}" if place else name
         if "family" in attribute.metadata:
             named = written.get(name, attribute.metadata["default"])
-            values[name] = component(attribute.metadata["family"], named, at, problems, components)
+            checked = component(attribute.metadata["family"], named, at, problems, components)
             if _holds_sampler(named):
                 problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
+            elif checked is not None:
+                values[name] = checked
         elif name not in written:
             continue
         elif dataclasses.is_dataclass(hints[name]):
@@ -127,9 +145,8 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
         elif space.is_sampler(written[name]):
             problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
         else:
-            before = len(problems.found)
-            checked = value(written[name], hints[name], at, problems)
-            values |= {name: checked} if len(problems.found) == before else {}
+            checked = value(written[name], hints[name], at, problems, default=_REFUSED)
+            values |= {} if checked is _REFUSED else {name: checked}
     return cls(**values)
 
 
@@ -149,7 +166,8 @@ def _member(
     members = components.members(family)
     bare = name.rpartition(".")[2] if isinstance(name, str) else name
     if not isinstance(bare, str):
-        problems.add(place, f"{_kinds(family)} needs a name: {', '.join(sorted(members))}")
+        told = "" if name is None else f"{space.shown(name)} is not allowed: "
+        problems.add(place, f"{told}{_kinds(family)} needs a name: {', '.join(sorted(members))}")
         return None
     if bare not in members or name not in (bare, f"{members[bare].module}.{bare}"):
         problems.add(place, f"there is no {_kind(family)} '{name}': {registry.suggestion(str(name), list(members))}")
@@ -179,6 +197,15 @@ def _sampler(written: Mapping[str, Any], place: str, problems: Problems) -> spac
     except ValueError as error:
         problems.add(f"{place}.{next(iter(written))}", str(error))
         return None
+
+
+def _misspelt(written: Any) -> str:
+    """What to say of a mapping that looks like a sampler with a slip of the hand; empty for any other."""
+    if not isinstance(written, Mapping) or len(written) != 1 or not isinstance(next(iter(written.values())), list):
+        return ""
+    (name,) = written
+    told = registry.suggestion(name, space.NAMES)
+    return f"there is no sampler '{name}': {told}" if told.startswith("did you mean") else ""
 
 
 def _lists(options: Any) -> bool:
@@ -230,18 +257,10 @@ def _only_whole(wanted: Any, sampler: space.Range) -> bool:
     """Whether a type takes no number with a fraction from within a range."""
     middle = (sampler.low + sampler.high) / 2
     try:
-        _adapter(wanted).validate_python(middle if middle % 1 else middle + (sampler.high - middle) / 3.1)
+        registry.adapter(wanted).validate_python(middle if middle % 1 else middle + (sampler.high - middle) / 3.1)
     except ValidationError as error:
         return any(item["type"] in ("int_type", "int_from_float") for item in error.errors())
     return False
-
-
-@lru_cache
-def _adapter(wanted: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(wanted, config=ConfigDict(strict=True))
-    except PydanticUserError:
-        return TypeAdapter(wanted)
 
 
 def _kind(family: str) -> str:

@@ -17,7 +17,7 @@ Weights = NDArray[np.float64]
 
 
 def none(counts: ArrayLike) -> Weights:
-    """Every image counts the same."""
+    """Every image counts the same: elementary."""
     return _from_effective(counts, lambda present: np.ones_like(present))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoray import __version__, catalogue, config, intact, listing, space, storage, sweep
+from emoray import __version__, catalogue, config, intact, listing, registry, space, storage, sweep
 from emoray.errors import Stopped, SweepFailed, UserError
 from emoray.s3 import RemoteError
 
@@ -211,11 +211,13 @@ def _augment(arguments: argparse.Namespace) -> None:
     listed = list(augmentations(loaded))
     if not listed:
         raise UserError(f"{arguments.file}: no model of it has an 'augment' list")
-    for number, components in enumerate(listed):
+    draw = contact_sheet.component_sheet if arguments.each else contact_sheet.contact_sheet
+    with registry.importable(loaded.import_path):
+        sheets = [Image.fromarray(draw(images, components, seed=loaded.seed)) for components in listed]
+    for number, (components, sheet) in enumerate(zip(listed, sheets, strict=True)):
         name = arguments.out if number == 0 else arguments.out.with_stem(f"{arguments.out.stem}-{number + 1}")
-        draw = contact_sheet.component_sheet if arguments.each else contact_sheet.contact_sheet
         try:
-            Image.fromarray(draw(images, components, seed=loaded.seed)).save(name)
+            sheet.save(name)
         except (OSError, ValueError) as error:
             raise UserError(f"--out {name}: {error}; name a .png file in a folder that can be written") from None
         print(f"{name}: {', '.join(component['name'] for component in components)}")

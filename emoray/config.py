@@ -30,6 +30,7 @@ RunName = Annotated[
     str,
     matches(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "a name has letters, digits, '_', '-' and '.', at most 64 of them"),
 ]
+DataPath = Annotated[str, matches(r"(?s).*\S.*", "it must name a file or a folder; without it faces are drawn")]
 Metric = Annotated[
     str,
     matches(
@@ -52,7 +53,7 @@ class Split:
 class DataSettings:
     """The images: where they are and how they are prepared. `path: null` draws the embedded faces."""
 
-    path: str | None = None
+    path: DataPath | None = None
     image_size: ImageSize = 48
     channels: Literal["grey", "rgb"] = "grey"
     split: Split = Split()
@@ -218,7 +219,7 @@ def load(path: str | Path, settings: Sequence[str] = (), storage: str | None = N
     tree = copy.deepcopy(tree)
     for override in settings:
         overrides.lay(tree, override, lines)
-    tree.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem))
+    tree.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64] or "sweep")
     if storage is not None:
         tree["storage"] = storage
     problems = Problems(lines)
@@ -265,9 +266,9 @@ def _sweep(tree: dict[str, Any], problems: Problems, folder: Path) -> Sweep:
 def _studies(
     tree: Mapping[str, Any], trials: int, problems: Problems, components: checks.Components
 ) -> tuple[Study, ...]:
-    train = tree.get("train") or {}
+    train = {} if tree.get("train") is None else tree["train"]
     if not isinstance(train, Mapping):
-        problems.add("train", f"{train!r} is not a mapping")
+        problems.add("train", f"{space.shown(train)} is not a mapping")
         train = {}
     checks.unknown_keys(train, TRAIN_KEYS, "train", problems)
     entries = tree.get("models")
@@ -298,15 +299,16 @@ def _study(
 ) -> Study | None:
     entry = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or space.is_sampler(entry):
-        problems.add(place, f"{entry!r} is not a model, such as {{name: simple_cnn, width: 32}}")
+        problems.add(place, f"{space.shown(entry)} is not a model, such as {{name: simple_cnn, width: 32}}")
         return None
     own = {key: value for key, value in entry.items() if key in TRAIN_KEYS}
     rest = {key: value for key, value in entry.items() if key not in (*TRAIN_KEYS, "study", "trials")}
     also = (*TRAIN_KEYS, "study", "trials")
     model = checks.component("models", rest, place, problems, components, also)
     merged = {**shared, **_train(own, place, problems, components, defaults=False)}
-    name = checks.value(entry.get("study", str(rest.get("name"))), RunName, f"{place}.study", problems)
-    count = checks.value(entry.get("trials", trials), Trials, f"{place}.trials", problems)
+    usual = str(rest.get("name"))
+    name = checks.value(entry.get("study", usual), RunName, f"{place}.study", problems, usual)
+    count = checks.value(entry.get("trials", trials), Trials, f"{place}.trials", problems, trials)
     resources = _resources({key: merged.pop(key) for key in _RESOURCES})
     epochs = merged.pop("epochs")
     train_checks.check(resources.workers, resources.gpus_per_worker, merged, place, problems)
@@ -317,7 +319,7 @@ def _resources(written: Mapping[str, Any]) -> Resources:
     workers = written["workers"]
     if not isinstance(workers, list):
         return Resources(**written)
-    fewest, most = workers[0], workers[-1]  # a list that is no range has been noted as a problem
+    fewest, most = workers
     return Resources(**{**written, "workers": most, "fewest": fewest})
 
 
@@ -339,7 +341,7 @@ def _train(
                 problems.add(at, "nothing can be drawn here: the plan is made from it")
                 checked[key] = default
             else:
-                checked[key] = checks.value(written.get(key, default), wanted, at, problems)
+                checked[key] = checks.value(written.get(key, default), wanted, at, problems, default)
         elif key in _SAMPLED:
             wanted, default = _SAMPLED[key]
             checked[key] = checks.sampled(written.get(key, default), wanted, at, problems)

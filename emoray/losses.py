@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from emoray.errors import UserError
+from emoray import class_names
 from emoray.settings import Fraction, NonNegative, Positive, Probability
 
 
@@ -143,26 +143,16 @@ def _effective_number_weights(classes: Classes, beta: float) -> np.ndarray:
 
 def _priorities(priority: Mapping[str, float], names: tuple[str, ...]) -> np.ndarray:
     """(classes,) float32."""
-    _check_names("priority", priority, names)
+    class_names.known("loss.priority", priority, names)
     return np.array([priority.get(name, 1.0) for name in names], np.float32)
 
 
 def _cost_matrix(costs: Mapping[str, Mapping[str, float]], names: tuple[str, ...]) -> np.ndarray:
     """(true class, predicted class) float32."""
-    _check_names("costs", costs, names)
+    class_names.known("loss.costs", costs, names)
     matrix = np.zeros((len(names), len(names)), np.float32)
     for true, by_answer in costs.items():
-        _check_names(f"costs.{true}", by_answer, names)
-        if true in by_answer:
-            raise UserError(
-                f"loss.costs.{true}.{true}: {true} taken for {true} is no confusion and cannot cost anything"
-            )
+        class_names.known(f"loss.costs.{true}", by_answer, names, but=true)
         for answer, cost in by_answer.items():
             matrix[names.index(true), names.index(answer)] = cost
     return matrix
-
-
-def _check_names(setting: str, named: Mapping[str, object], names: tuple[str, ...]) -> None:
-    for name in named:
-        if name not in names:
-            raise UserError(f"loss.{setting}: there is no class '{name}'; the classes are {', '.join(names)}")

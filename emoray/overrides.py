@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emoray import registry, strict_yaml
+from emoray import registry, space, strict_yaml
 from emoray.errors import UserError
 
 
@@ -14,24 +14,32 @@ def lay(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
     value, _ = strict_yaml.load(text, f"--set {place}")
     *parents, last = place.replace("[", ".").replace("]", "").split(".")
     at: Any = tree
+    stands = ""  # as the file's own problems name the place: a list's entry by its number
     for key in parents:
-        at = _step(at, key, place)
-    if isinstance(at, list):
-        at[_index(at, last, place)] = value
-    else:
-        at[last] = value
-    for stale in [known for known in lines if known == place or known.startswith((place + ".", place + "["))]:
+        key, stands = _found(at, key, place, stands)
+        at = _below(at, key, place)
+    last, stands = _found(at, last, place, stands)
+    at[last] = value
+    for stale in [known for known in lines if known == stands or known.startswith((stands + ".", stands + "["))]:
         del lines[stale]
 
 
-def _step(at: Any, key: str, place: str) -> Any:
+def _found(at: Any, key: str, place: str, stands: str) -> tuple[Any, str]:
+    """The key or the number of an entry in `at`, and the place that it makes of the one that `at` has."""
     if isinstance(at, list):
-        return at[_index(at, key, place)]
-    below = at.setdefault(key, {})
+        index = _index(at, key, place)
+        return index, f"{stands}[{index}]"
+    return key, f"{stands}.{key}" if stands else key
+
+
+def _below(at: Any, key: Any, place: str) -> Any:
+    below = at[key] if isinstance(at, list) else at.setdefault(key, {})
     if below is None:
         below = at[key] = {}
+    elif isinstance(at, list) and isinstance(below, str):  # a component's name stands for it with its defaults
+        below = at[key] = {"name": below}
     if not isinstance(below, dict | list):
-        raise UserError(f"--set {place}: '{key}' is {below!r}, which has no keys below it")
+        raise UserError(f"--set {place}: '{key}' is {space.shown(below)}, which has no keys below it")
     return below
 
 

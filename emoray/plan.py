@@ -1,17 +1,23 @@
 """What a sweep will do, told before it does it: `--dry-run` and the first lines of every sweep."""
 
+import itertools
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from emoray import checks, forecast, placement, schedulers, space, storage, weights
+from emoray import forecast, placement, schedulers, space, storage, weights
 from emoray.config import Study, Sweep
 from emoray.data import sources, splits
 from emoray.data.plan import Source
 from emoray.errors import UserError
 from emoray.placement import Cluster
 
+_ASKED_AT_ONCE = 8
+_MOST_VALUES = 1000
+"""Of a range, as many as image sizes may have."""
 _MODES = {"memory": "shared in memory", "stream": "streamed by Ray Data"}
 
 
@@ -77,14 +83,10 @@ def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
 
 def check_weights(sweep: Sweep) -> None:
     """Raises UserError for pretrained weights that cannot be had: before the sweep starts, not in its first trial."""
-    missing: dict[str, None] = {}
-    for study in sweep.studies:
-        model = study.space["model"]
-        for settings in checks.corners(model) if "weights" in model else ():
-            try:
-                weights.check(settings)
-            except UserError as error:
-                missing[f"  {study.name}: {str(error).removeprefix('models: ')}"] = None
+    wanted = [(study.name, built) for study in sweep.studies for built in _built(study.space["model"])]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # a server that is not reached is waited for
+        told = pool.map(_unbuildable, [built for _, built in wanted])
+        missing = {f"  {name}: {reason}": None for (name, _), reason in zip(wanted, told, strict=True) if reason}
     if missing:
         raise UserError("\n".join(["pretrained weights are missing:", *missing]))
 
@@ -95,6 +97,36 @@ def _training_bytes(sweep: Sweep, source: Source) -> float:
     share = splits.training_share(split.validation, split.selection, split.test)
     images = min(share * (source.images or source.estimate or 0), data.limit or math.inf)
     return images * data.image_size**2 * (3 if data.channels == "rgb" else 1)
+
+
+def _built(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of what decides which file of weights a model needs, and whether it can be built at all."""
+    if "weights" not in model:
+        return
+    keys = [key for key in ("weights", "image_size", "alpha") if key in model]
+    frozen = max(space.ends(model.get("frozen_epochs", 0)), default=0)
+    for values in itertools.product(*(_values(model[key]) for key in keys)):
+        yield {"name": model["name"], **dict(zip(keys, values, strict=True)), "frozen_epochs": frozen}
+
+
+def _values(tree: space.Tree) -> list[Any]:
+    """What a setting may be; of a range that cannot be counted its ends and its middle."""
+    if isinstance(tree, space.Choice):
+        return [value for option in tree.options for value in _values(option)]
+    if isinstance(tree, space.Range) and (counted := tree.values()) is not None:
+        return list(counted[:_MOST_VALUES])
+    if isinstance(tree, space.SAMPLERS):
+        return [*space.ends(tree), space.draw(tree, lambda _, sampler: space.at(sampler, 0.5))]
+    return [tree]
+
+
+def _unbuildable(model: Mapping[str, Any]) -> str:
+    """Why a model cannot be built; empty where it can."""
+    try:
+        weights.check(model)
+    except UserError as error:
+        return str(error).removeprefix("models: ")
+    return ""
 
 
 def _draws(study: Study) -> Iterator[str]:

@@ -1,16 +1,14 @@
 """Using the result: the ensemble that a run chose, applied to image files."""
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emoray import calibration, intact, runs, versions
+from emoray import calibration, intact, registry, runs, versions
 from emoray.blend import Blend
 from emoray.data import decode
 from emoray.data.plan import UnusableImage
@@ -64,18 +62,8 @@ def probabilities(
     """Probabilities float32 (n, classes) of images uint8 (n, h, w, c), by the members that have weight."""
     if not run_components:
         return _probabilities(run, ensemble, images, ())
-    with runs.at_hand(RunFolder(run)) as own, _importable(own):
+    with runs.at_hand(RunFolder(run)) as own, registry.importable([own]):
         return _probabilities(run, ensemble, images, None)
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """The run's own components on Python's path."""
-    sys.path.append(str(folder.absolute()))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder.absolute()))
 
 
 def _probabilities(

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -80,23 +80,38 @@ def ascending(allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def explain(error: ValidationError) -> str:
-    """What is allowed, in one sentence, from pydantic's list of what failed."""
-    reasons = []
+def explain(error: ValidationError, written: Any) -> Iterator[tuple[str, Any, str]]:
+    """What pydantic refused of `written`: the place in it, what stands there, and what is allowed, in one sentence."""
+    refused: dict[str, tuple[Any, dict[str, None]]] = {}
     for item in error.errors(include_url=False):
-        if item["type"] == "literal_error":
-            expected = item["ctx"]["expected"]
-            reason = f"allowed: {expected.replace(' or ', ', ')}"
-        elif item["type"] in _MESSAGES:
-            bounds = {k: f"{v:g}" for k, v in item.get("ctx", {}).items() if _is_number(v)}
-            reason = _MESSAGES[item["type"]].format(**bounds)
-        else:
-            reason = item["msg"][:1].lower() + item["msg"][1:]
-        if reason not in reasons:
-            reasons.append(reason)
-    if len(reasons) > 1 and "it may be left out" in reasons:
-        reasons.remove("it may be left out")
-    return ", or ".join(reasons)
+        at, part = _part(written, item["loc"])
+        refused.setdefault(at, (part, {}))[1][_reason(item)] = None
+    if "" in refused:  # no alternative takes the whole, though one of them may take most of it
+        refused = {"": (written, {reason: None for _, reasons in refused.values() for reason in reasons})}
+    for at, (part, reasons) in refused.items():
+        if len(reasons) > 1:
+            reasons.pop("it may be left out", None)
+        yield at, part, ", or ".join(reasons)
+
+
+def _part(written: Any, place: Sequence[int | str]) -> tuple[str, Any]:
+    """Where pydantic's `place` leads in `written`: in words of a sweep file, and what stands there."""
+    at = ""
+    for key in place:  # which names the alternatives that were tried, too
+        if isinstance(written, Mapping) and key in written:
+            at, written = f"{at}.{key}", written[key]
+        elif isinstance(written, list) and isinstance(key, int):
+            at, written = f"{at}[{key}]", written[key]
+    return at, written
+
+
+def _reason(item: Any) -> str:
+    if item["type"] == "literal_error":
+        return f"allowed: {item['ctx']['expected'].replace(' or ', ', ')}"
+    if item["type"] in _MESSAGES:
+        bounds = {k: f"{v:g}" for k, v in item.get("ctx", {}).items() if _is_number(v)}
+        return _MESSAGES[item["type"]].format(**bounds)
+    return str(item["msg"][:1].lower() + item["msg"][1:])
 
 
 def _is_number(thing: Any) -> bool:

@@ -13,12 +13,15 @@ import importlib.machinery
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
 from emoray import settings as setting_types
 from emoray.errors import UserError
@@ -71,9 +74,14 @@ class Component:
     family: str
     name: str
     module: str
-    summary: str
+    described: str
     positional: tuple[str, ...]
     settings: Mapping[str, Setting]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return self.described.partition("\n")[0]
 
 
 def members(family: str, modules: Sequence[str] = (), folder: Path | None = None) -> dict[str, Component]:
@@ -115,6 +123,18 @@ def build(family: str, settings: Mapping[str, Any], *handed: Any) -> Any:
     return bind(family, settings)(*handed)
 
 
+@contextmanager
+def importable(folders: Sequence[Path]) -> Iterator[None]:
+    """A user's own components can be imported from `folders`, behind everything else on Python's path."""
+    added = [str(folder.absolute()) for folder in folders]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
 def suggestion(name: str, allowed: Sequence[str]) -> str:
     """`, did you mean 'x'?` for a name close to an allowed one, else what is allowed."""
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
@@ -124,14 +144,22 @@ def suggestion(name: str, allowed: Sequence[str]) -> str:
 
 @lru_cache
 def _own(family: str) -> Mapping[str, Component]:
+    listed = [component for name, file in _files(family).items() for component in _read(family, name, file)]
+    return {component.name: component for component in listed}
+
+
+def _files(family: str) -> dict[str, Path]:
+    """The source files of a family by their modules."""
     module = FAMILIES[family].module
     path = Path(__file__).parent / module.removeprefix("emoray.").replace(".", "/")
     if path.is_dir():
-        files = {f"{module}.{file.stem}": file for file in sorted(path.glob("*.py")) if file.stem != "__init__"}
-    else:
-        files = {module: path.with_suffix(".py")}
-    listed = [component for name, file in files.items() for component in _read(family, name, file)]
-    return {component.name: component for component in listed}
+        return {f"{module}.{file.stem}": file for file in sorted(path.glob("*.py")) if file.stem != "__init__"}
+    return {module: path.with_suffix(".py")}
+
+
+def rules(family: str) -> dict[str, str]:
+    """What the modules of a family say of all their members, by module: their docstrings."""
+    return {module: ast.get_docstring(_parse(file)) or "" for module, file in _files(family).items()}
 
 
 def locate(module: str, folder: Path | None) -> Path:
@@ -178,12 +206,12 @@ def _component(family: str, module: str, node: ast.FunctionDef) -> Component:
             raise UserError(f"{place} has no annotation; a setting needs one")
         settings[argument.arg] = Setting(
             argument.arg,
-            _annotation(argument.annotation, place),
+            _type(argument.annotation, place),
             ast.unparse(argument.annotation),
             REQUIRED if default is None else _literal(default, place),
         )
-    summary = (ast.get_docstring(node) or "").partition("\n")[0]
-    return Component(family, node.name, module, summary, _handed(node), MappingProxyType(settings))
+    described = ast.get_docstring(node) or ""
+    return Component(family, node.name, module, described, _handed(node), MappingProxyType(settings))
 
 
 def _literal(node: ast.expr, place: str) -> Any:
@@ -194,27 +222,49 @@ def _literal(node: ast.expr, place: str) -> Any:
 
 
 _NAMES = {name: getattr(builtins, name) for name in ("int", "float", "bool", "str", "list", "dict", "tuple")}
-_NAMES |= {name: value for name, value in vars(setting_types).items() if name[0].isupper()}
+_NAMES |= {name: t for name, t in vars(setting_types).items() if typing.get_origin(t) is typing.Annotated}
 _NAMES |= {"Literal": typing.Literal, "Any": typing.Any}
 
 
-def _annotation(node: ast.expr, place: str) -> Any:
-    """The type that an annotation's source stands for, built from known names only: nothing is executed."""
+@lru_cache
+def adapter(wanted: Any) -> TypeAdapter[Any]:
+    """What checks a value by a setting's type, without converting it."""
+    try:
+        return TypeAdapter(wanted, config=ConfigDict(strict=True))
+    except PydanticUserError:
+        return TypeAdapter(wanted)
+
+
+def _type(node: ast.expr, place: str) -> Any:
+    try:
+        found = _annotation(node)
+        adapter(found)
+        return found
+    except (LookupError, SyntaxError, TypeError, ValueError, PydanticUserError):
+        allowed = f"allowed: {', '.join(sorted(_NAMES))} and `| None`"
+        raise UserError(f"{place} is annotated `{ast.unparse(node)}`; {allowed}") from None
+
+
+def _annotation(node: ast.expr) -> Any:
+    """The type that an annotation's source stands for, built from known names only: nothing is executed.
+
+    Raises LookupError for any other name, and what Python raises where names do not go together.
+    """
     match node:
         case ast.Constant(value=None):
             return None
         case ast.Constant(value=str() as quoted):
-            return _annotation(ast.parse(quoted, mode="eval").body, place)
+            return _annotation(ast.parse(quoted, mode="eval").body)
         case ast.Name(id=name) if name in _NAMES:
             return _NAMES[name]
         case ast.Attribute(attr=name) if name in _NAMES:
             return _NAMES[name]
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return typing.Union[_annotation(left, place), _annotation(right, place)]  # noqa: UP007
+            return typing.Union[_annotation(left), _annotation(right)]  # noqa: UP007
         case ast.Subscript(value=ast.Name(id="Literal"), slice=chosen):
             return typing.Literal[ast.literal_eval(chosen)]
         case ast.Subscript(value=generic, slice=ast.Tuple(elts=inner)):
-            return _annotation(generic, place)[tuple(_annotation(n, place) for n in inner)]
+            return _annotation(generic)[tuple(_annotation(n) for n in inner)]
         case ast.Subscript(value=generic, slice=inner):
-            return _annotation(generic, place)[_annotation(inner, place)]
-    raise UserError(f"{place} is annotated `{ast.unparse(node)}`; allowed: {', '.join(sorted(_NAMES))} and `| None`")
+            return _annotation(generic)[_annotation(inner)]
+    raise LookupError(ast.unparse(node))

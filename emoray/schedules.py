@@ -12,7 +12,7 @@ from emoray.settings import Count, NonNegative, NonNegativeCount, Positive, Prob
 
 
 def constant(epoch: float, epochs: int, *, warmup_epochs: NonNegative = 0.0) -> float:
-    """The same rate all along, after a warm-up if asked."""
+    """The same rate all along, after a warm-up if asked: elementary."""
     return _warmup(epoch, warmup_epochs)
 
 
@@ -24,7 +24,10 @@ def step(
     every_epochs: Positive = 10.0,
     warmup_epochs: NonNegative = 0.0,
 ) -> float:
-    """The rate times `factor` every `every_epochs` epochs (counted from the start, warm-up included)."""
+    """The rate times `factor` every `every_epochs` epochs (counted from the start, warm-up included).
+
+    Elementary; He, Zhang, Ren & Sun 2016, "Deep residual learning for image recognition", have it with factor 0.1.
+    """
     return _warmup(epoch, warmup_epochs) * factor ** math.floor(epoch / every_epochs)
 
 
@@ -50,7 +53,10 @@ def cosine(
 
 
 def exponential(epoch: float, epochs: int, *, decay: Probability = 0.95, warmup_epochs: NonNegative = 0.0) -> float:
-    """The rate times `decay` with each epoch after the warm-up, falling smoothly in between."""
+    """The rate times `decay` with each epoch after the warm-up, falling smoothly in between.
+
+    Elementary; Szegedy et al. 2016, "Rethinking the Inception architecture", have 0.94 for two epochs.
+    """
     return _warmup(epoch, warmup_epochs) * decay ** max(epoch - warmup_epochs, 0.0)
 
 
@@ -62,7 +68,10 @@ def polynomial(
     floor: Probability = 0.0,
     warmup_epochs: NonNegative = 0.0,
 ) -> float:
-    """From 1 after the warm-up down to `floor` at the end, as (1 - progress)^power; power 1 is a straight line."""
+    """From 1 after the warm-up down to `floor` at the end, as (1 - progress)^power; power 1 is a straight line.
+
+    Liu, Rabinovich & Berg 2015, "ParseNet: looking wider to see better".
+    """
     if epoch < warmup_epochs:
         return _warmup(epoch, warmup_epochs)
     return floor + (1.0 - floor) * (1.0 - _progress(epoch - warmup_epochs, epochs - warmup_epochs)) ** power
@@ -100,6 +109,7 @@ def plateau(
 ) -> float:
     """The rate times `factor` after every `patience` epochs in a row without a score better by `min_delta`.
 
+    Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks", by hand.
     `scores` are those of the finished epochs; the factor never falls below `floor`. Epochs of the warm-up do not count.
     """
     best, bad, rate = -math.inf, 0, 1.0

@@ -13,13 +13,12 @@ AnyStudy = TypeVar("AnyStudy", bound=Any)
 
 def check(search: Any, studies: Sequence[Any], problems: Problems) -> None:
     """Note what the algorithm or the scheduler of `search` (SearchSettings) cannot do with the studies' spaces."""
-    if search.algorithm is not None:
-        for study in studies:
-            for reason in _unfit(search.algorithm, study.space):
-                problems.add("search.algorithm", f"{reason.replace('SPACE', f'the space of {study.name}')}")
-        if search.algorithm.get("sampler") == "gp" and importlib.util.find_spec("torch") is None:
-            problems.add("search.algorithm.sampler", "gp needs the package torch, which is not installed; use tpe")
-    if search.scheduler is not None and search.scheduler["name"] == "pbt":
+    for study in studies:
+        for reason in _unfit(search.algorithm, study.space):
+            problems.add("search.algorithm", f"{reason.replace('SPACE', f'the space of {study.name}')}")
+    if search.algorithm.get("sampler") == "gp" and importlib.util.find_spec("torch") is None:
+        problems.add("search.algorithm.sampler", "gp needs the package torch, which is not installed; use tpe")
+    if search.scheduler["name"] == "pbt":
         for study in studies:
             drawn = [place for place, _ in space.samplers(study.space["model"], "model")]
             if drawn:

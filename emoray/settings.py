@@ -19,4 +19,6 @@ Few = Annotated[int, Field(ge=1, le=100)]
 """A count that stands in an exponent or a loop, where a slip of the hand would cost hours."""
 NonNegativeCount = Annotated[int, Field(ge=0)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
+Lean = Annotated[float, Field(ge=0, lt=90)]
+"""Degrees by which an image may be sheared: at 90 it has no width."""
 ImageSize = Annotated[int, Field(ge=32, le=1024)]

@@ -108,7 +108,15 @@ _RANGES: Mapping[str, dict[str, Any]] = {
     "qrandint": {"integer": True, "step": True},
 }
 MOST_STEPS = 10**12
+SHOWN = 80
+"""Characters of a value in a sentence."""
 NAMES = ("choice", *_RANGES, "normal")
+
+
+def shown(tree: Tree) -> str:
+    """A piece of a sweep file as the file may write it, for a sentence: long ones are cut off."""
+    text = repr(tree) if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def is_sampler(tree: Tree) -> bool:
@@ -120,7 +128,7 @@ def sampler(tree: Mapping[str, Any]) -> Sampler:
     """The sampler that `{name: arguments}` writes. Raises ValueError with what is wrong and what is allowed."""
     ((name, arguments),) = tree.items()
     if not isinstance(arguments, list):
-        raise ValueError(f"{arguments!r} is not a list: {_usage(name)}")
+        raise ValueError(f"{shown(arguments)} is not a list: {_usage(name)}")
     if name == "choice":
         if not arguments:
             raise ValueError("a choice needs at least one option")
@@ -128,23 +136,23 @@ def sampler(tree: Mapping[str, Any]) -> Sampler:
     shape = dict(_RANGES.get(name, {}))
     wanted = 3 if shape.get("step") else 2
     if len(arguments) != wanted or any(isinstance(a, bool) or not isinstance(a, int | float) for a in arguments):
-        raise ValueError(f"{arguments!r} is not what {name} takes: {_usage(name)}")
+        raise ValueError(f"{shown(arguments)} is not what {name} takes: {_usage(name)}")
     if shape.get("integer") and not all(isinstance(a, int) for a in arguments):
-        raise ValueError(f"{arguments!r} must be whole numbers: {_usage(name)}")
+        raise ValueError(f"{shown(arguments)} must be whole numbers: {_usage(name)}")
     low, high = arguments[:2]
     if name == "normal":
         if high <= 0:
-            raise ValueError(f"{arguments!r}: the standard deviation must be above 0")
+            raise ValueError(f"{shown(arguments)}: the standard deviation must be above 0")
         return Normal(low, high)
     if low >= high:
-        raise ValueError(f"{arguments!r}: the low end must be below the high end")
+        raise ValueError(f"{shown(arguments)}: the low end must be below the high end")
     if shape.get("log") and low <= 0:
-        raise ValueError(f"{arguments!r}: a logarithmic range must begin above 0")
+        raise ValueError(f"{shown(arguments)}: a logarithmic range must begin above 0")
     if shape.get("step"):
         if not 0 < arguments[2] <= high - low:
-            raise ValueError(f"{arguments!r}: the step must be above 0 and at most the range's width")
+            raise ValueError(f"{shown(arguments)}: the step must be above 0 and at most the range's width")
         if (high - low) / arguments[2] > MOST_STEPS:
-            raise ValueError(f"{arguments!r}: the step is too small, it makes more than {MOST_STEPS:,} values")
+            raise ValueError(f"{shown(arguments)}: the step is too small, it makes more than {MOST_STEPS:,} values")
         shape["step"] = arguments[2]
     return Range(low, high, **shape)
 
@@ -187,6 +195,20 @@ def at(sampler: Sampler, u: float) -> Any:
     if values is not None:
         return values[int(u * len(values))]
     return sampler.rounded(sampler.low + u * (sampler.high - sampler.low))
+
+
+def ends(space: Tree) -> list[float]:
+    """The numbers that a setting may be, or of a range its two ends; what is no number is left out."""
+    match space:
+        case Choice():
+            return [number for option in space.options for number in ends(option)]
+        case Range() | Normal():
+            return [space.rounded(space.low), space.rounded(space.high)]
+        case bool():
+            return []
+        case int() | float():
+            return [space]
+    return []
 
 
 def share(sampler: Range | Normal, value: float) -> float:

@@ -9,7 +9,7 @@ from emoray.settings import Count, NonNegative, NonNegativeCount
 
 
 def none(scores: Sequence[float]) -> bool:
-    """Never: train for all the epochs."""
+    """Never: train for all the epochs, which is elementary."""
     return False
 
 
@@ -18,8 +18,8 @@ def patience(
 ) -> bool:
     """Stop after `epochs` epochs in a row without a score that beats the best one by more than `min_delta`.
 
-    The first `warmup_epochs` epochs are never counted as bad, whatever they bring. A score that is not a number beats
-    nothing.
+    Prechelt 1998, "Early stopping - but when?". The first `warmup_epochs` epochs are never counted as bad, whatever
+    they bring. A score that is not a number beats nothing.
     """
     best, bad = -float("inf"), 0
     for epoch, score in enumerate(scores):

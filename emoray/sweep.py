@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from emoray import (
     candidates,
+    class_names,
     cluster,
     config,
     display,
@@ -18,6 +19,7 @@ from emoray import (
     metrics,
     placement,
     plan,
+    registry,
     runs,
     storage,
     trials,
@@ -61,20 +63,25 @@ def run(arguments: Arguments) -> None:
     found = runs.find(sweep, arguments.resume or arguments.retry_failed)
     screen = display.on_terminal(arguments.plain)
     screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
-    with cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
+    with (
+        registry.importable(sweep.import_path),
+        cluster.connected(arguments.address, sweep.import_path, screen.say) as machine,
+    ):
         # Keras and Ray's libraries take seconds to import: only now.
         from emoray import data, finalize, held_out, measuring, search, tracking
         from emoray.trial.data import load
 
         screen.say(display.machines(machine))
         if arguments.address:
-            _check_nodes(sweep.storage)
+            _check_nodes(sweep)
         cache = str(storage.at(sweep.storage) / ".cache")
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
         mode = placement.mode(sweep, prepared.train_bytes, machine)
         forecast.check_memory(mode, prepared.train_bytes, machine)
         slots = placement.slots(sweep, machine, mode)
-        metrics.by_index(sweep.search.metric, prepared.manifest["classes"])  # refuses the recall of an unknown class
+        classes = prepared.manifest["classes"]
+        metrics.by_index(sweep.search.metric, classes)  # refuses the recall of an unknown class
+        class_names.check({study.name: study.space["loss"] for study in sweep.studies}, classes)
         if arguments.measure:
             screen.say("measuring a few steps of each architecture")
             screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode)), slots))
@@ -105,11 +112,14 @@ def run(arguments: Arguments) -> None:
     screen.say(display.closing(result.candidates, result.ensemble, folder))
 
 
-def _check_nodes(address: str) -> None:
-    """Refuse a cluster one of whose machines cannot write to S3: its trials could not."""
+def _check_nodes(sweep: config.Sweep) -> None:
+    """Refuse a cluster one of whose machines lacks weights or cannot write to S3: its trials would, too."""
     from emoray import tasks
 
-    place = storage.at(address)
+    for node, found in tasks.on_each_node(plan.check_weights, sweep).items():
+        if isinstance(found, Exception):
+            raise UserError(f"node {node}: {tasks.reason(found)}")
+    place = storage.at(sweep.storage)
     if isinstance(place, S3Path):
         for node, found in tasks.on_each_node(storage.check_writable, place).items():
             if isinstance(found, Exception):
@@ -143,7 +153,8 @@ def finalize_again(
         if not candidates.trained(table):
             raise UserError(candidates.why_none(table))
         screen = display.on_terminal(plain)
-        with cluster.connected(address, sweep.import_path if run_components else [], screen.say):
+        paths = sweep.import_path if run_components else []
+        with registry.importable(paths), cluster.connected(address, paths, screen.say):
             from emoray import data, finalize, held_out
 
             kept = held_out.read(run)

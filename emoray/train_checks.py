@@ -23,12 +23,28 @@ def check(workers: int, gpus: float, settings: Mapping[str, Any], place: str, pr
                 f"{place}.gpus_per_worker",
                 f"{gpus:g}: a trial's workers cannot share a GPU; use whole GPUs or workers: 1",
             )
+    _check_erase(settings["augment"], f"{place}.augment", problems)
     most = max(_numbers(settings["accumulate_steps"]), default=1)
     if batches and most * workers > min(batches):
         whose = f" on {workers} workers" if workers > 1 else ""
         problems.add(
             f"{place}.accumulate_steps", f"a batch of {min(batches)}{whose} cannot be cut into {most} parts each"
         )
+
+
+def _check_erase(augment: Any, place: str, problems: Problems) -> None:
+    """Note rectangles whose smallest area may be drawn above their largest, in a list of augmentations or a choice."""
+    match augment:
+        case space.Choice():
+            for option in augment.options:
+                _check_erase(option, place, problems)
+        case list():
+            for component in augment:
+                _check_erase(component, place, problems)
+        case {"name": "erase", "min_area": smallest, "max_area": largest}:
+            smallest, largest = max(space.ends(smallest), default=0), min(space.ends(largest), default=1)
+            if smallest > largest:
+                problems.add(place, f"erase: min_area {smallest:g} is above max_area {largest:g}; it is at most that")
 
 
 def _numbers(tree: Any) -> list[int]:

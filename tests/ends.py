@@ -8,12 +8,14 @@ from typing import Any
 
 from emoray.registry import Component
 
+MODEST = 3
+"""The upper end of what has none, such as a width or a weight decay."""
 STEP = 1e-3
 """How far inside an open end (above 0, below 1) a value is tried."""
 
 
 def of_type(wanted: Any) -> list[Any]:
-    """The values at the ends of a type: both of a closed range, all of a Literal; none where there is no end."""
+    """The values at the ends of a type: both of a range, all of a Literal; none where there is no end."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return list(itertools.chain.from_iterable(of_type(one) for one in arguments))
@@ -27,6 +29,8 @@ def of_type(wanted: Any) -> list[Any]:
     ends = [getattr(limit, name) for limit in limits for name in ("ge", "le") if hasattr(limit, name)]
     ends += [limit.gt + STEP for limit in limits if hasattr(limit, "gt")]
     ends += [limit.lt - STEP for limit in limits if hasattr(limit, "lt")]
+    if len(ends) == 1:  # nothing bounds it above: beyond the defaults of most, and cheap in layers, filters and epochs
+        ends.append(MODEST)
     return [arguments[0](end) for end in ends]
 
 

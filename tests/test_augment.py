@@ -230,13 +230,6 @@ def test_erase_covers_one_rectangle_of_an_area_within_bounds(fill: str):
             assert (after[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 8).all()
 
 
-def test_settings_that_cannot_be_met_are_refused():
-    with pytest.raises(UserError, match=r"erase: min_area is 0\.5"):
-        run([{"name": "erase", "min_area": 0.5, "max_area": 0.2}])
-    with pytest.raises(UserError, match=r"shear: degrees is 90"):
-        run([{"name": "shear", "degrees": 90.0}])
-
-
 def test_operations_of_rand_augment_do_what_pillow_does():
     from PIL import Image, ImageEnhance, ImageOps
 

@@ -1,6 +1,7 @@
 """What every model, loss and optimizer must do, whichever there are: a new one is tested here without a word."""
 
 import functools
+import json
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ import tensorflow as tf
 from emoray import registry
 from emoray.errors import UserError
 from emoray.losses import Classes
+from emoray.trial import checkpoint
+from emoray.trial.checkpoint import State
 from tests import ends
 
 pytestmark = pytest.mark.keras
@@ -83,20 +86,33 @@ def test_model_takes_a_training_step(model):
     assert np.mean(changed) > 0.9, "most weights should move; a bias of a dead unit may not"
 
 
-def test_model_is_restored_from_its_weights(model, model_name):
-    """Another build with the first one's weights gives the first one's answers: nothing is kept outside of them."""
-    other = build_model(model_name)
+def test_model_is_restored_from_its_checkpoint(model, model_name, tmp_path):
+    """Built anew from what a trial leaves on disk it gives the same answers: nothing is kept outside of that."""
+    settings = {"name": model_name} | ({"weights": "imagenet"} if is_large(model_name) else {})
+    (tmp_path / "settings.json").write_text(json.dumps({"settings": {"model": settings}}))
+    checkpoint.write(tmp_path / "checkpoint" / "best.npz", State({"model": [v.numpy() for v in model.variables]}))
+    other = checkpoint.load_model(tmp_path, (48, 48, 1), len(CLASSES.names))
     assert [v.path.rpartition("/")[2] for v in other.weights] == [v.path.rpartition("/")[2] for v in model.weights]
-    other.set_weights(model.get_weights())
     np.testing.assert_allclose(other(images()).numpy(), model(images()).numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_model_takes_colour_at_another_size_in_mixed_precision(model_name):
-    """Three channels, another size, 16 bits inside: and still float32 logits."""
+def test_model_trains_on_colour_at_another_size_in_mixed_precision(model_name):
+    """Three channels, another size, 16 bits inside: and still float32 logits, and a step that moves float32 weights."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = build_model(model_name, size=96, channels=3)
-        assert_logits(model(images(96, 3, n=1)), 1)
+        variables = model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = model(images(96, 3, n=1), training=True)
+            losses = registry.build("losses", {"name": "cross_entropy"}, soft_labels(1), logits)
+        assert_logits(logits, 1)
+        assert {variable.dtype for variable in variables} == {"float32"}
+        before = variables[-2].numpy()  # of the logits, which see what came through in 16 bits
+        optimizer = registry.build("optimizers", {"name": "sgd", "learning_rate": 0.01}, variables)
+        optimizer.apply(tape.gradient(losses, variables), variables)
+        assert np.isfinite(losses.numpy()).all()
+        assert np.isfinite(variables[-2].numpy()).all()
+        assert not np.array_equal(before, variables[-2].numpy())
     finally:
         keras.config.set_dtype_policy("float32")
 

@@ -115,6 +115,35 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("models: [lenet]\ntrain: {workers: [1, 4], batch_size: 6}", "4 workers need batches of at least 8 images"),
         ("models: [{name: lenet, study: 'a/b'}]", "study"),
         ("- 1", "holds no sweep"),
+        ("models: [lenet]\ntrain: {workers: two}", "train.workers: 'two' is not allowed: it must be a whole number"),
+        ("models: [lenet]\ntrain: {workers: null}", "train.workers: null is not allowed"),
+        ("models: [lenet]\ntrain: {workers: {a: 1}}", 'train.workers: {"a": 1} is not allowed'),
+        ("models: [lenet]\ntrain: {workers: [a, b]}", 'train.workers: ["a", "b"] is not allowed'),
+        ("models: [lenet]\ntrain: {workers: []}", "train.workers: [] is not allowed"),
+        ("models: [lenet]\ntrain: {workers: 2, gpus_per_worker: one}", "gpus_per_worker: 'one' is not allowed"),
+        ("models: [lenet]\ntrain: []", "train: [] is not a mapping"),
+        ("models: [{name: lenet, trials: many}]", "models[0].trials: 'many' is not allowed"),
+        ("models: [lenet]\nsearch: {algorithm: {choice: [grid]}}", "search.algorithm: nothing can be drawn here"),
+        ("models: [lenet]\nsearch: {algorithm: {name: optuna, sampler: {choice: [gp]}}}", "nothing can be drawn here"),
+        ("models: [lenet]\nsearch: {scheduler: {choice: [pbt]}}", "search.scheduler: nothing can be drawn here"),
+        ("models: [{name: lenet, study: 3}]\nsearch: {first: [{study: b}]}", "models[0].study: 3 is not allowed"),
+        ("models: [{name: lenet, study: [a]}]", 'models[0].study: ["a"] is not allowed: it must be text'),
+        ("models: [lenet]\ndata: {path: ''}", "data.path: '' is not allowed: it must name a file or a folder"),
+        ("models: [{name: simple_cnn, dropout: {unifrom: [0, 0.5]}}]",
+         "models[0].dropout: there is no sampler 'unifrom': did you mean 'uniform'?"),
+        ("models: [lenet]\ntrain: {optimizer: {chioce: [adam, sgd]}}", "train.optimizer: there is no sampler 'chioce'"),
+        ("models: [lenet]\ntrain: {augment: {chioce: [[flip], []]}}", "train.augment: there is no sampler 'chioce'"),
+        ("models: [lenet]\ntrain: {optimizer: [adam]}", 'train.optimizer: ["adam"] is not allowed: an optimizer needs'),
+        ("models: [{name: lenet, batch_norm: null}]", "batch_norm: null is not allowed: it must be true or false"),
+        ("models: [{name: simple_cnn, units: true}]", "units: true is not allowed: it must be a whole number"),
+        (f"models: [{{name: simple_cnn, units: {[*range(99)]}}}]", "20, 21... is not allowed: it must be a whole"),
+        ("models: [lenet]\ntrain:\n  loss:\n    name: cost_sensitive\n    costs:\n      sad: {happy: 1}\n      fear: 3",
+         "line 7: train.loss.costs.fear: 3 is not allowed: it must be a mapping"),
+        ("models: [lenet]\ntrain: {augment: [{name: shear, degrees: 120}]}", "degrees: 120 is not allowed: it must"),
+        ("models: [lenet]\ntrain: {augment: [{name: erase, min_area: 0.4}]}", "min_area 0.4 is above max_area 0.33"),
+        ("models: [lenet]\n"
+         "train: {augment: {choice: [[], [{name: erase, min_area: 0.2, max_area: {uniform: [0.1, 0.3]}}]]}}",
+         "models[0].augment: erase: min_area 0.2 is above max_area 0.1"),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, text: str, reason: str) -> None:
@@ -140,6 +169,25 @@ def test_a_value_is_laid_over_the_file(tmp_path: Path) -> None:
     assert sweep.studies[0].space["optimizer"]["name"] == "sgd"
 
 
+def test_a_name_that_an_override_lies_over_keeps_its_defaults(tmp_path: Path) -> None:
+    (study,) = load(tmp_path, "models: [lenet]", "models.lenet.trials=3").studies
+    assert (study.trials, study.space["model"]["name"]) == (3, "lenet")
+
+
+def test_a_line_is_told_only_of_what_the_file_holds(tmp_path: Path) -> None:
+    text = "models:\n  - name: lenet\n    trials: 4\n"
+    (told,) = problems(tmp_path, text, "models.lenet.trials=0")[1:]
+    assert told.startswith("models[0].trials: 0 is not allowed")
+    (told,) = problems(tmp_path, text.replace("4", "0"))[1:]
+    assert told.startswith("line 3: models[0].trials: 0")
+
+
+@pytest.mark.parametrize(("file", "name"), [("_x.yaml", "x"), ("--.yaml", "sweep"), (f"{'a' * 99}.yaml", "a" * 64)])
+def test_a_run_has_a_name_whatever_its_file_is_called(tmp_path: Path, file: str, name: str) -> None:
+    (tmp_path / file).write_text("models: [lenet]")
+    assert config.load(tmp_path / file).name == name
+
+
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
@@ -147,6 +195,7 @@ def test_a_value_is_laid_over_the_file(tmp_path: Path) -> None:
         ("nothing", "KEY=VALUE"),
         ("models.resnet.trials=2", "there is no entry 'resnet'"),
         ("name.x=2", "has no keys below it"),
+        ("models.lenet.name.x=2", "'name' is 'lenet', which has no keys below it"),
     ],
 )
 def test_a_wrong_override_is_told(tmp_path: Path, override: str, reason: str) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from emoray import data
 from emoray.config import DataSettings, Split
-from emoray.data import faces, job
+from emoray.data import faces, job, sources
 from emoray.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -137,6 +137,27 @@ def test_parquet_goes_through_with_votes(votes_table, tmp_path):
     assert test.votes.tolist() == [[1.0, 0.0], [0.0, 1.0]] * 3
     assert test.files.tolist() == [f"faces.parquet:{row}" for row in range(30, 36)]
     assert test.rows.tolist() == list(range(30, 36))
+
+
+def test_a_damaged_page_of_a_table_is_told_with_its_file(tmp_path):
+    path = tmp_path / "faces.parquet"
+    columns = {"image": [png(noise(i)) for i in range(400)], "label": ["happy", "sad"] * 200}
+    pq.write_table(pa.table(columns), path, compression="gzip")
+    content = bytearray(path.read_bytes())
+    content[1000:3000] = bytes(2000)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.path: .*faces\.parquet cannot be read: \S+"):
+        prepare(path, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*.partial"))
+
+
+def test_a_file_that_goes_while_it_is_read_is_told(tmp_path):
+    path = tmp_path / "faces.parquet"
+    pq.write_table(pa.table({"image": [png(noise(i)) for i in range(8)], "label": ["happy", "sad"] * 4}), path)
+    source = sources.find(DataSettings(path=str(path)), 0)
+    path.unlink()
+    with pytest.raises(UserError, match=r"data\.path: .*faces\.parquet cannot be read: No such file"):
+        job.decode_all(source, image_size=32, channels=1, folder=tmp_path, progress=print)
 
 
 def test_votes_that_the_source_lacks_are_an_error(tmp_path):

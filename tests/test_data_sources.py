@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -281,6 +282,20 @@ def test_a_uri_is_read_as_a_path_is(tmp_path):
     assert len(samples(f"file://{tmp_path}/fer2013.csv")[1]) == 1
 
 
+def test_a_path_that_no_disk_takes_is_a_sentence():
+    with pytest.raises(UserError, match=r"data\.path: '/tmp/aaa.*\.\.\. cannot be read: File name too long"):
+        samples("/tmp/" + "a" * 300)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_a_sentence(tmp_path):
+    fill(tmp_path, "joy/a.png")
+    (tmp_path / "joy").chmod(0)
+    with pytest.raises(UserError, match=r"cannot be read: Permission denied"):
+        samples(tmp_path)
+    (tmp_path / "joy").chmod(0o700)
+
+
 # --- labels and votes
 
 
@@ -336,6 +351,7 @@ def test_other_names_of_the_same_emotions_match_too():
 
 def test_as_many_votes_as_classes_stand_in_their_order():
     assert soft_labels([[3, 1], None], np.array([0, 1]), ["a", "b"]).tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert soft_labels([[3, None], [2, 2]], np.array([1, 1]), ["a", "b"]).tolist() == [[0.0, 1.0], [0.5, 0.5]]
     with pytest.raises(UserError, match=r"an image has 3 of them; 2 \(one for each class\) or 10 \(FER\+\) are read"):
         soft_labels([[1, 1, 1]], np.array([0]), ["a", "b"])
     with pytest.raises(UserError, match="the source has no column of votes"):

@@ -286,6 +286,16 @@ def test_the_recall_of_a_class_that_is_not_there(finished: tuple[Path, str]) -> 
     assert not list(storage.glob("misspelt*"))
 
 
+def test_the_cost_of_a_class_that_is_not_there(finished: tuple[Path, str]) -> None:
+    """Named in one option of a choice, which the first trial need not draw."""
+    storage = finished[0].parent
+    loss = "{choice: [focal, {name: cost_sensitive, costs: {fear: {hapy: 2.0}}}]}"
+    done = run(quickstart(storage, "--set", f"train.loss={loss}", "--set", "name=misspelt"))
+    assert done.returncode == 2
+    assert "loss.costs.fear: there is no class 'hapy': did you mean 'happy'?" in done.stderr
+    assert not list(storage.glob("misspelt*"))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -12,7 +12,7 @@ LAYERS = [
     ["storage", "weights"],
     ["space", "registry", "strict_yaml", "run_folder", "intact", "blend", "label_issues", "versions", "shares"],
     ["problems", "pins"],
-    ["checks", "search_checks", "train_checks", "overrides"],
+    ["checks", "search_checks", "train_checks", "overrides", "class_names"],
     ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
     ["config", "placement", "growth"],

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from emoray import losses
+from emoray import class_names, losses
 from emoray.errors import UserError
+from emoray.space import Choice, Range
 
 pytestmark = pytest.mark.keras
 
@@ -99,7 +100,7 @@ def test_cost_sensitive_counts_by_priority(labels, logits, p):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"priority": {"joy": 2.0}}, "loss.priority: there is no class 'joy'; the classes are angry, fear, happy"),
+        ({"priority": {"joy": 2.0}}, "loss.priority: there is no class 'joy': allowed: angry, fear, happy"),
         ({"costs": {"joy": {"fear": 1.0}}}, "loss.costs: there is no class 'joy'"),
         ({"costs": {"fear": {"joy": 1.0}}}, "loss.costs.fear: there is no class 'joy'"),
         ({"costs": {"fear": {"fear": 1.0}}}, "loss.costs.fear.fear"),
@@ -134,3 +135,20 @@ def test_symmetric_cross_entropy_of_hard_labels_is_the_papers(logits, p):
     hard = np.eye(3, dtype=np.float32)
     expected = 4.0 * (1 - p[:3].diagonal())
     close(losses.symmetric_cross_entropy(hard, logits[:3], alpha=0.0, beta=1.0), expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ({"costs": {"fear": {"joy": 1.0}}}, "lenet: loss.costs.fear: there is no class 'joy'"),
+        ({"costs": Choice((None, {"fear": {"happi": 1.0}}))}, "loss.costs.fear: .*'happi': did you mean 'happy'"),
+        ({"costs": {"fear": Choice(({"happy": 1.0}, {"fear": 1.0}))}}, "loss.costs.fear.fear: .* is no confusion"),
+        ({"priority": Choice(({"happy": 1.0}, {"sadd": Range(1.0, 2.0)}))}, "loss.priority: there is no class 'sadd'"),
+    ],
+)
+def test_names_in_every_option_of_a_space_are_checked(loss, told):
+    plain = {"name": "cost_sensitive", "costs": None, "priority": None, "label_smoothing": 0.0}
+    tree = Choice(({"name": "focal"}, {**plain, **loss}))
+    with pytest.raises(UserError, match=told):
+        class_names.check({"lenet": tree}, CLASSES.names)
+    class_names.check({"lenet": Choice(({"name": "focal"}, plain, {"name": "my.cost_sensitive"}))}, CLASSES.names)

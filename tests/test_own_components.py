@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +67,53 @@ def test_a_run_that_brings_its_model_runs_it_where_that_is_asked_for(
     monkeypatch.delitem(sys.modules, "my_models")
     assert told.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert str(folder.path) not in sys.path
+
+
+OWN = """
+from emoray.settings import Fraction
+
+
+def halving(epoch, epochs, *, share: Fraction = 0.5):
+    "Half the rate after a share of the epochs."
+    return 1.0 if epoch < share * epochs else 0.5
+
+
+def negative(images, draws, *, probability: Fraction = 0.5):
+    "Black for white."
+    return 255 - images
+"""
+
+
+def emoray(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command, typed in another folder than the sweep file's, which names components of its own."""
+    (tmp_path / "my_parts.py").write_text(OWN)
+    (tmp_path / "mine.yaml").write_text(
+        "components: [my_parts]\ndata: {faces: 300}\nmodels: [{name: lenet, trials: 2}]\n"
+        "train: {epochs: 2, schedule: halving, augment: [negative]}\n"
+        "search: {scheduler: {name: asha, grace_epochs: 1}}\nfinalize: {keep: 1}\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "emoray.cli", *arguments]
+    return subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
+
+
+def test_a_sheet_of_an_own_augmentation_is_drawn_from_another_folder(tmp_path: Path) -> None:
+    done = emoray(tmp_path, "augment", "../mine.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "negative" in done.stdout
+    assert (tmp_path / "elsewhere" / "sheet.png").is_file()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_an_own_schedule_is_known_to_what_judges_trials(tmp_path: Path) -> None:
+    """Which asks it, in the process that was started, when its rate is at its height."""
+    done = emoray(tmp_path, "sweep", "../mine.yaml", "--plain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = (tmp_path / "elsewhere" / "runs" / "mine" / "trials" / "lenet-001" / "settings.json").read_text()
+    assert "my_parts.halving" in settings
+    assert "my_parts.negative" in settings
 
 
 def test_a_sheet_of_the_augmentation_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,13 @@
 import functools
 import http.server
 import importlib
+import re
 import socket
 import threading
 
 import pytest
 
-from emoray import weights
+from emoray import config, plan, sweep, weights
 from emoray.errors import UserError
 
 V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5"
@@ -18,6 +19,7 @@ SETTINGS = {"name": "mobilenet_v2", "weights": "imagenet", "alpha": 0.35, "image
 @pytest.fixture(autouse=True)
 def keras_home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    weights._reachable.cache_clear()
     return tmp_path / "keras" / "models"
 
 
@@ -161,6 +163,75 @@ def test_a_file_on_s3_is_copied(s3_bucket):
 def test_settings_that_cannot_be_built_are_refused(settings, told):
     with pytest.raises(UserError, match=told):
         weights.check(settings)
+
+
+def sweep_of(tmp_path, model):
+    (tmp_path / "sweep.yaml").write_text(f"models: [{model}]")
+    return config.load(tmp_path / "sweep.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("alpha: {choice: [0.35, 1.0]}, image_size: {choice: [96, 160]}", "tf_kernels_1.0_160_no_top.h5 is not in"),
+        ("alpha: 1.0, image_size: {randint: [96, 224]}", "tf_kernels_1.0_128_no_top.h5 is not in"),
+        ("weights: {choice: [null, imagenet]}, alpha: {choice: [0.35, 0.4]}", "no ImageNet weights for 0.4"),
+        ("alpha: {uniform: [0.35, 1.0]}", "no ImageNet weights for 0.675"),
+        ("weights: {choice: [imagenet, null]}, frozen_epochs: {choice: [0, 2]}", "frozen_epochs: 2 would keep random"),
+    ],
+)
+def test_every_file_that_can_be_drawn_is_looked_for(tmp_path, nowhere, monkeypatch, keras_home, model, told):
+    """Whatever is drawn together; the files that are there serve some of the draws."""
+    served_from(nowhere, monkeypatch)
+    keras_home.mkdir(parents=True)
+    for name in ("0.35_96", "1.0_96", "0.35_160", "1.0_224"):
+        (keras_home / V2.replace("0.35_96", name)).write_bytes(b"weights")
+    with pytest.raises(UserError, match=re.escape(told)):
+        plan.check_weights(sweep_of(tmp_path, f"{{name: mobilenet_v2, {model}}}"))
+
+
+def test_files_that_serve_every_draw_are_enough(tmp_path, nowhere, monkeypatch, keras_home):
+    served_from(nowhere, monkeypatch)
+    keras_home.mkdir(parents=True)
+    for name in ("0.35_96", "1.0_96", "0.35_160", "1.0_160"):
+        (keras_home / V2.replace("0.35_96", name)).write_bytes(b"weights")
+    model = "{name: mobilenet_v2, alpha: {choice: [0.35, 1.0]}, image_size: {choice: [96, 160]}}"
+    plan.check_weights(sweep_of(tmp_path, model))
+
+
+def test_a_source_is_asked_once_for_a_file(tmp_path, monkeypatch):
+    asked = []
+
+    class Silent(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        served_from(f"http://127.0.0.1:{running.server_port}", monkeypatch)
+        for _ in range(3):
+            with pytest.raises(UserError, match=V2):
+                weights.check(SETTINGS)
+        running.shutdown()
+    assert asked == [f"/{V2}"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_file_that_a_node_lacks_is_told_with_the_node(tmp_path):
+    """The file is here when the sweep is read, and gone where the trials would look for it."""
+    file = tmp_path / "own.h5"
+    file.write_bytes(b"weights")
+    loaded = sweep_of(tmp_path, f"{{name: resnet50, weights: {file}}}")
+    plan.check_weights(loaded)
+    sweep._check_nodes(loaded)
+    file.unlink()
+    with pytest.raises(UserError, match=r"node [0-9.]+: .*\n  resnet50: resnet50.weights: there is no file .*own.h5"):
+        sweep._check_nodes(loaded)
 
 
 @pytest.mark.parametrize("settings", [{"name": "lenet"}, {"name": "resnet50", "weights": None}, {"name": "my.model"}])

@@ -26,6 +26,7 @@ import ray.data
 from emoray.data import decode
 from emoray.data.parts import ROW_GROUP, part_path
 from emoray.data.plan import Sample, Source, UnusableImage
+from emoray.errors import UserError
 from emoray.s3 import RemoteError
 
 MAX_TASKS = 2048
@@ -117,7 +118,7 @@ def _decode_items(batch: pa.Table, *, source: Source, image_size: int, channels:
     rows = max(1, min(ROWS_PER_BLOCK, BLOCK_BYTES // width))
     schema = FOUND.append(pa.field("image", pa.binary(width)))
     for entry in batch.to_pylist():
-        samples = enumerate(source.read(source, json.loads(entry["work"])))
+        samples = enumerate(source.samples(json.loads(entry["work"])))
         # A generator, so that of all samples only one is held as its source has it: photographs may be large.
         decoded = (
             {"item": entry["item"], "position": position, **_decode(sample, image_size, channels)}
@@ -126,14 +127,17 @@ def _decode_items(batch: pa.Table, *, source: Source, image_size: int, channels:
         try:
             while block := list(islice(decoded, rows)):
                 yield pa.Table.from_pylist(block, schema)
-        except RemoteError as error:  # as a row: Ray Data replaces the text of an error by its own
-            lost = {"item": entry["item"], "position": _LOST, "file": error.filename, "reason": error.strerror}
+        except (RemoteError, UserError) as error:  # as a row: Ray Data replaces the text of an error by its own
+            file, reason = (error.filename, error.strerror) if isinstance(error, RemoteError) else (None, str(error))
+            lost = {"item": entry["item"], "position": _LOST, "file": file, "reason": reason}
             yield pa.Table.from_pylist([lost], schema)
 
 
 def _refuse_lost(block: pa.Table) -> None:
-    """Raise RemoteError where a task could not read the source: what it lacks must not count as not there."""
+    """Raise what a task met that could not read the source: what it lacks must not count as not there."""
     for lost in block.filter(pc.equal(block["position"], _LOST)).to_pylist():
+        if lost["file"] is None:
+            raise UserError(lost["reason"])
         raise RemoteError(errno.EIO, lost["reason"], lost["file"])
 
 

@@ -67,12 +67,12 @@ def _check(names: tuple[str, ...], labels: NDArray[np.int64]) -> None:
 
 
 def soft_labels(
-    votes: Sequence[Sequence[float] | None], labels: NDArray[np.int64], names: Sequence[str]
+    votes: Sequence[Sequence[float | None] | None], labels: NDArray[np.int64], names: Sequence[str]
 ) -> NDArray[np.float32]:
     """Each image's votes as shares of the classes, (n, classes); where nobody voted for one, all of its label.
 
     Ten votes are FER+'s and are matched by name; votes for no class of ours are left out. As many votes as there are
-    classes stand in the order of the classes. Negative votes mean that they are unknown.
+    classes stand in the order of the classes. A negative vote, or none, means that an image's votes are unknown.
 
     Raises:
         UserError: there are no votes at all, or neither as many as classes nor ten.
@@ -91,7 +91,7 @@ def soft_labels(
         raise UserError(f"data.labels is votes, but an image has {found} of them; {allowed} are read")
     table = np.zeros((len(votes), max(sizes) + 1), np.float64)  # the last column stays 0: classes that FER+ lacks
     for row, one in zip(table, votes, strict=True):
-        if one is not None and min(one) >= 0:
+        if one is not None and all(vote is not None and vote >= 0 for vote in one):
             row[: len(one)] = one
     soft = table[:, columns]
     unknown = ~(soft.sum(axis=1) > 0)

@@ -3,12 +3,17 @@
 A source splits itself into items, small dictionaries of plain values that a task on any machine can read on its own.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pyarrow import fs
+
+from emoray.errors import UserError
+from emoray.s3 import RemoteError
 
 Format = Literal["embedded", "csv", "folders", "parquet"]
 
@@ -19,6 +24,12 @@ NAME_COLUMNS = ("file", "path", "filename", "name")
 
 class UnusableImage(Exception):
     """Why an image cannot be used, as it stands in quarantine.csv."""
+
+
+def told(error: Exception) -> str:
+    """What a disk or Arrow says, in a line: Arrow's errors of the disk name the path again, at length."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error).partition("\n")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,20 @@ class Source:
     estimate: int | None = None
     """About how many, where it is not."""
     label_column: str | None = None
+
+    def samples(self, item: Item) -> Iterator[Sample]:
+        """What an item holds.
+
+        Raises:
+            UserError: its file is damaged, or is gone since it was found.
+            RemoteError: a server did not give it, which says nothing of the file.
+        """
+        try:
+            yield from self.read(self, item)
+        except RemoteError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"data.path: {self.path(item['file'])} cannot be read: {told(error)}") from None
 
     def path(self, file: str) -> str:
         return f"{self.root}/{file}"

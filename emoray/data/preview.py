@@ -25,7 +25,7 @@ def images(settings: DataSettings, seed: int, count: int) -> np.ndarray:
     places = np.linspace(0, len(source.items) - 1, count).astype(int)
     found = []
     for place in np.unique(places):
-        samples = islice(source.read(source, source.items[place]), _TRIED * count)
+        samples = islice(source.samples(source.items[place]), _TRIED * count)
         usable = (pixels for s in samples if (pixels := _pixels(s, channels, settings.image_size)) is not None)
         found += list(islice(usable, int((places == place).sum())))
     if not found:

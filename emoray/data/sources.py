@@ -8,9 +8,10 @@ from posixpath import basename, dirname, splitext
 import pyarrow as pa
 from pyarrow import fs
 
+from emoray import space
 from emoray.config import DataSettings
 from emoray.data import embedded, folders, kaggle, tables
-from emoray.data.plan import Source, Stamp
+from emoray.data.plan import Source, Stamp, told
 from emoray.errors import UserError
 from emoray.s3 import SCHEME, RemoteError, S3Path
 
@@ -35,6 +36,8 @@ def find(settings: DataSettings, seed: int) -> Source:
             _check_readable(source)
     except RemoteError as error:
         raise UserError(f"data.path: {error.filename}: {error.strerror}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"data.path: {space.shown(settings.path)} cannot be read: {told(error)}") from None
     return source
 
 

@@ -5,7 +5,9 @@ into. Batch norm of a backbone with loaded weights stays in inference mode, scal
 are better than a small data set's. A further backbone is one function here and one address in `emoray.weights`.
 
 All of them take the same settings. `weights` is "imagenet", the path of a file (local or s3://), or null for none.
-Images are resized to `image_size`. The backbone is frozen for `frozen_epochs` epochs and then trained at
+ImageNet's files are looked for in `$KERAS_HOME/models` (`~/.keras/models` where that is not set), as Keras does, on
+each machine that trains, and fetched into it; where there is no network, put them there. A missing one is told with its
+address. Images are resized to `image_size`. The backbone is frozen for `frozen_epochs` epochs and then trained at
 `backbone_rate` times the learning rate: all of it, or its last `unfreeze_layers` layers that can be trained. Dropout
 acts before the logits.
 """

@@ -111,9 +111,21 @@ class Program:
         # batch norm, and dropout, whose masks are drawn anew for each part.
         gradients = [gradient / weight for gradient in gradients]
         self.loss_scale.apply(gradients, lambda taken: self.optimizer.apply(taken, variables))
-        for variable, value in zip(held, before, strict=False):
-            variable.assign(value + backbone_rate * (variable.value - value))
+        if backbone_rate != 0:
+            self._slow_down(held, before, backbone_rate)
         return [loss, weight, right]
+
+    def _slow_down(self, held: list[Any], before: list[Any], rate: float) -> None:
+        """Leave `rate` of what a step did to the weights `held`, and to their average, which already has all of it."""
+        paths = [v.path for v in self.model.trainable_variables]
+        kept = self.optimizer._model_variables_moving_average if self.optimizer.use_ema else []
+        averages = dict(zip(paths, kept, strict=bool(kept)))
+        for variable, value in zip(held, before, strict=True):
+            done = variable.value - value
+            variable.assign(value + rate * done)
+            if (average := averages.get(variable.path)) is not None:
+                share = tf.where(self.optimizer.iterations.value > 1, 1 - self.optimizer.ema_momentum, 1.0)
+                average.assign(average.value - share * (1 - rate) * done)
 
     def _sums(self, variables: list[Any], images: Any, labels: Any) -> Tensors:
         """Of a batch or a part of one: the sums of gradients, losses and weights, and how many images were right."""
