@@ -105,7 +105,7 @@ def test_the_recall_of_a_class_that_a_split_does_not_show_is_refused():
     images = {"joy": 3, "disgust": 0}
     for metric in (*metrics.METRICS, "recall_joy"):
         metrics.check(metric, images, "validation")
-    with pytest.raises(UserError, match=r"recall_disgust cannot be measured, since no image .* in the validation split"):
+    with pytest.raises(UserError, match=r"recall_disgust cannot be measured, .* in the validation split"):
         metrics.check("recall_disgust", images, "validation")
     with pytest.raises(UserError, match="recall_sad"):
         metrics.check("recall_sad", images, "validation")
