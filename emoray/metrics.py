@@ -58,7 +58,7 @@ def check(metric: str, images: Mapping[str, int], split: str) -> None:
     if name.startswith("recall_") and not images[list(images)[int(name.removeprefix("recall_"))]]:
         raise UserError(
             f"search.metric: {metric} cannot be measured, since no image of that class is in the {split} split; name "
-            f"another metric, or a share of the images for data.split.{split}"
+            f"another metric, or another share of the images as data.split.{split}"
         )
 
 

@@ -42,7 +42,7 @@ def _within(table: TrialTable, limit: int) -> list[str]:
 
     One that failed then begins anew if it is retried, so its best weights go as well.
     """
-    ended = [t for t in table if t.status == FAILED or (t.ended and table.checkpoint(t, "last").exists())]
+    ended = [t for t in table if t.ended and any(table.checkpoint(t, name).exists() for name in _spare(t))]
     for trial in sorted(ended, key=lambda trial: max(trial.curve, default=float("-inf"))):
         if used(table.folder.path) <= limit:
             return []
@@ -57,6 +57,10 @@ def _within(table: TrialTable, limit: int) -> list[str]:
         f"checkpoints take {taken / 1e9:.2f} GB, over storage_limit: what is left is of running trials and of the "
         "best, and is needed"
     ]
+
+
+def _spare(ended: Trial) -> tuple[str, ...]:
+    return ("last", "best") if ended.status == FAILED else ("last",)
 
 
 def _delete_best(table: TrialTable, trial: Trial) -> None:

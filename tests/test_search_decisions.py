@@ -104,7 +104,7 @@ def test_samplers_without_nesting_draw_every_kind_of_number(algorithm: dict[str,
         assert 0.87 <= settings["beta"] <= 0.93
         seen.add(settings["rate"])
         searcher.tell(index, index / 16)
-    assert len(seen) == 16
+    assert len(seen) > 8, "also those after the first eight, which are drawn at random"
 
 
 def test_a_range_that_its_step_does_not_divide_is_drawn_without_a_word() -> None:
