@@ -31,12 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except (Stopped, KeyboardInterrupt) as error:
-        given = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--resume"]
-        again = shlex.join(["emoray", *given, "--resume"])
-        told = (
-            f"what was trained is kept. Go on with:\n  {again}" if isinstance(error, Stopped) else "nothing was trained"
-        )
-        print(f"\nstopped; {told}", file=sys.stderr)
+        given = sys.argv[1:] if argv is None else argv
+        print(f"\nstopped{_going_on(given, isinstance(error, Stopped))}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has seen enough
@@ -52,6 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {told}; {storage.remedy(told)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _going_on(given: Sequence[str], begun: bool) -> str:
+    """What there is to say after Ctrl-C: of a sweep, the command with which it goes on, where it had `begun`.
+
+    The failed trials that were to run again are then among those that have not ended, so `--resume` takes them up.
+    """
+    if given[:1] != ["sweep"]:
+        return ""
+    of_a_run = [word for word in given if word in ("--resume", "--retry-failed")]
+    if not begun and not of_a_run:
+        return "; nothing was trained"
+    again = [*(word for word in given if word not in of_a_run), *(["--resume"] if begun else of_a_run)]
+    return f"; what was trained is kept. Go on with:\n  {shlex.join(['emoray', *again])}"
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:

@@ -55,6 +55,23 @@ class HeldOut:
         return Split(images, labels, rows, files, None)
 
 
+def check(folder: RunFolder, prepared: Prepared) -> None:
+    """Refuse data that is no longer what a run was trained on, by its fingerprint or its classes.
+
+    Raises UserError; a run that was ended before it knew of any data takes all.
+    """
+    if not folder.manifest.exists():
+        return
+    manifest = _manifest(folder)
+    for key, what in (("classes", "classes"), ("fingerprint", "images or splits")):
+        if manifest.get(key) != prepared.manifest[key]:
+            raise UserError(
+                f"{folder.manifest}: the run was trained on other {what} ({_short(manifest.get(key))}) than its data "
+                f"source now gives ({_short(prepared.manifest[key])}); bring the source back as it was, with the times "
+                "of its files, or start a new run"
+            )
+
+
 def keep(folder: RunFolder, prepared: Prepared) -> HeldOut:
     """Write both splits of prepared data into the run folder, where they are not there yet."""
     held_out = HeldOut(folder.manifest.parent, prepared.manifest)
@@ -72,31 +89,26 @@ def keep(folder: RunFolder, prepared: Prepared) -> HeldOut:
 def read(folder: RunFolder) -> HeldOut | None:
     """What `keep` left in a run folder; None where a part of it is missing, as in runs of an older emoray."""
     try:
-        manifest = intact.manifest(json.loads(folder.manifest.read_text()), folder.manifest)
+        manifest = _manifest(folder)
     except FileNotFoundError:
         return None
-    except RemoteError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder.manifest} cannot be read ({error}); copy it anew from the data cache") from None
     held_out = HeldOut(folder.manifest.parent, manifest)
     return held_out if all((held_out.folder / f"{name}.npz").exists() for name in SPLITS) else None
 
 
 def restore(folder: RunFolder, prepared: Prepared) -> HeldOut:
-    """`keep` for a run that was trained earlier.
-
-    Raises UserError where the data is no longer what the run was trained on, by its fingerprint or its classes.
-    """
-    if folder.manifest.exists():
-        manifest = json.loads(folder.manifest.read_text())
-        for key, what in (("classes", "classes"), ("fingerprint", "images or splits")):
-            if manifest[key] != prepared.manifest[key]:
-                raise UserError(
-                    f"{folder.manifest}: the run was trained on other {what} ({_short(manifest[key])}) than its data "
-                    f"source now gives ({_short(prepared.manifest[key])}); bring the source back as it was"
-                )
+    """`keep` for a run that was trained earlier. Raises UserError as `check` does."""
+    check(folder, prepared)
     return keep(folder, prepared)
+
+
+def _manifest(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return intact.manifest(json.loads(folder.manifest.read_text()), folder.manifest)
+    except (FileNotFoundError, RemoteError):
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.manifest} cannot be read ({error}); copy it anew from the data cache") from None
 
 
 def _short(value: object) -> str:

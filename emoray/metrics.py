@@ -6,7 +6,7 @@ classes that are absent, which is scikit-learn's: macro-F1 averages over the cla
 predictions, balanced accuracy over those that occur in labels, and the recall of a class without labels is NaN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +45,21 @@ def value(metric: str, labels: Integers, probabilities: Floats, classes: Sequenc
         return -log_loss(labels, probabilities)
     name = by_index(metric, classes, probabilities.shape[1])
     return float(from_confusion(name, confusion(labels, probabilities.argmax(axis=1), probabilities.shape[1])))
+
+
+def worst(metric: str) -> float:
+    """The lowest that `value` can give."""
+    return float(np.log(FLOOR)) if metric == "log_loss" else 0.0
+
+
+def check(metric: str, images: Mapping[str, int], split: str) -> None:
+    """Refuse a metric that a split, of so many images by class, cannot give. Raises UserError."""
+    name = by_index(metric, list(images))
+    if name.startswith("recall_") and not images[list(images)[int(name.removeprefix("recall_"))]]:
+        raise UserError(
+            f"search.metric: {metric} cannot be measured, since no image of that class is in the {split} split; name "
+            f"another metric, or another share of the images as data.split.{split}"
+        )
 
 
 def by_index(metric: str, classes: Sequence[str] | None, count: int | None = None) -> str:

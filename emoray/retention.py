@@ -9,7 +9,7 @@ those that failed for a reason that may pass.
 from emoray import storage
 from emoray.config import Sweep
 from emoray.storage import AnyPath
-from emoray.trial_state import CRASH, DATA, ERROR, FINISHED, MEMORY, PLACE, Trial, best
+from emoray.trial_state import CRASH, DATA, ERROR, FAILED, FINISHED, MEMORY, PLACE, Trial, best
 from emoray.trials import TrialTable
 
 _MAY_PASS = (MEMORY, DATA, CRASH, PLACE, ERROR)
@@ -25,9 +25,7 @@ def tidy(table: TrialTable, ended: Trial, sweep: Sweep) -> list[str]:
     table.kept = {trial.id for trial in chosen}
     for trial in there:
         if trial.id not in table.kept and trial.failure not in _MAY_PASS:
-            table.checkpoint(trial, "best").unlink(missing_ok=True)
-            for epoch in table.checkpoint(trial, "best").parent.glob("epoch-*.npz"):
-                epoch.unlink(missing_ok=True)
+            _delete_best(table, trial)
     table.checkpoint(ended, "taken").unlink(missing_ok=True)
     if ended.status != FINISHED and ended.failure not in _MAY_PASS:
         table.checkpoint(ended, "last").unlink(missing_ok=True)
@@ -40,13 +38,33 @@ def used(folder: AnyPath) -> int:
 
 
 def _within(table: TrialTable, limit: int) -> list[str]:
-    """Delete the states of finished trials, the worst first, until what is left is within the limit."""
-    finished = [trial for trial in table if trial.ended and table.checkpoint(trial, "last").exists()]
-    for trial in sorted(finished, key=lambda trial: max(trial.curve, default=float("-inf"))):
+    """Delete what trials that have ended could go on from, the worst first, until what is left is within the limit.
+
+    One that failed then begins anew if it is retried, so its best weights go as well.
+    """
+    ended = [t for t in table if t.ended and any(table.checkpoint(t, name).exists() for name in _spare(t))]
+    for trial in sorted(ended, key=lambda trial: max(trial.curve, default=float("-inf"))):
         if used(table.folder.path) <= limit:
             return []
-        table.checkpoint(trial, "last").unlink()
+        table.checkpoint(trial, "last").unlink(missing_ok=True)
+        if trial.status == FAILED:
+            _delete_best(table, trial)
     taken = used(table.folder.path)
-    if taken <= limit:
+    if taken <= limit or table.over_limit:
         return []
-    return [f"checkpoints take {taken / 1e9:.2f} GB, over storage_limit: all of them are still needed"]
+    table.over_limit = True
+    return [
+        f"checkpoints take {taken / 1e9:.2f} GB, over storage_limit: what is left is of running trials and of the "
+        "best, and is needed"
+    ]
+
+
+def _spare(ended: Trial) -> tuple[str, ...]:
+    return ("last", "best") if ended.status == FAILED else ("last",)
+
+
+def _delete_best(table: TrialTable, trial: Trial) -> None:
+    best = table.checkpoint(trial, "best")
+    best.unlink(missing_ok=True)
+    for epoch in best.parent.glob("epoch-*.npz"):
+        epoch.unlink(missing_ok=True)

@@ -36,11 +36,14 @@ class Rounds:
             self.paused.append(trial)
         return ends
 
-    def begun(self, drawn: Set[str]) -> list[Trial]:
-        """The trials whose round is over, ready to go on; only studies in `drawn` have all of their trials."""
+    def begun(self, drawn: Set[str], resting: Set[Trial]) -> list[Trial]:
+        """The trials whose round is over, ready to go on; only studies in `drawn` have all of their trials.
+
+        Nobody waits for those that are `resting`, for they do not train.
+        """
         ready = []
         for study in drawn:
-            living = [trial for trial in self.table.of(study) if not trial.ended]
+            living = [trial for trial in self.table.of(study) if not trial.ended and trial not in resting]
             paused = [trial for trial in living if trial in self.paused]
             epoch = min((len(trial.history) for trial in living), default=0)
             standing = [trial for trial in paused if len(trial.history) == epoch]

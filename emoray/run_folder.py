@@ -58,10 +58,9 @@ class RunFolder:
         return self.path / "trials" / trial
 
 
-def latest(place: AnyPath, name: str) -> RunFolder | None:
-    """The newest run of a sweep: `<name>`, or the highest of `<name>-2`, `<name>-3`, ..."""
-    numbers = _numbers(place, name)
-    return RunFolder(place / _numbered(name, numbers[-1])) if numbers else None
+def newest_first(place: AnyPath, name: str) -> list[RunFolder]:
+    """The folders that runs of a sweep are kept in: ..., `<name>-3`, `<name>-2`, `<name>`."""
+    return [RunFolder(place / _numbered(name, number)) for number in reversed(_numbers(place, name))]
 
 
 def create(place: AnyPath, name: str) -> RunFolder:

@@ -14,6 +14,8 @@ from emoray.storage import AnyPath
 
 _FIXED = ("seed", "data", "search.metric")
 """Settings under which results of an earlier start could not be compared with those of a later one."""
+_FREE = ("mode", "max_bad_fraction")
+"""What may change among them: what it measured is the same."""
 
 
 def find(sweep: Sweep, resume: bool) -> RunFolder | None:
@@ -23,13 +25,13 @@ def find(sweep: Sweep, resume: bool) -> RunFolder | None:
     settings.
     """
     place = storage.at(sweep.storage)
-    if isinstance(place, Path) and resume and run_folder.latest(place, sweep.name) is None:
+    if isinstance(place, Path) and resume and _latest(place, sweep.name) is None:
         raise _nothing_to_resume(sweep.name, place)  # before a folder is made for nothing
     try:
         storage.check_writable(place)
     except OSError as error:
         raise UserError(f"storage: {place}/ cannot be written: {error.strerror or error}") from None
-    folder = run_folder.latest(place, sweep.name) if resume else None
+    folder = _latest(place, sweep.name) if resume else None
     if resume and folder is None:
         raise _nothing_to_resume(sweep.name, place)
     if folder is not None:
@@ -38,6 +40,14 @@ def find(sweep: Sweep, resume: bool) -> RunFolder | None:
         if folder.sweep.exists():
             _refuse_changes(_read(folder.sweep), sweep.resolved(), folder)
     return folder
+
+
+def _latest(place: AnyPath, name: str) -> RunFolder | None:
+    """The newest run of a sweep, by the name in its own file too: `mine-2` may be of a sweep that is called so."""
+    for folder in run_folder.newest_first(place, name):
+        if not folder.sweep.exists() or _read(folder.sweep).get("name") == name:
+            return folder
+    return None
 
 
 def _nothing_to_resume(name: str, place: AnyPath) -> UserError:
@@ -116,4 +126,4 @@ def _at(tree: dict[str, Any], place: str) -> Any:
     value: Any = tree
     for key in place.split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    return value
+    return {key: inner for key, inner in value.items() if key not in _FREE} if isinstance(value, dict) else value

@@ -13,12 +13,16 @@ AnyStudy = TypeVar("AnyStudy", bound=Any)
 
 def check(search: Any, studies: Sequence[Any], problems: Problems) -> None:
     """Note what the algorithm or the scheduler of `search` (SearchSettings) cannot do with the studies' spaces."""
-    for study in studies:
-        for reason in _unfit(search.algorithm, study.space):
-            problems.add("search.algorithm", f"{reason.replace('SPACE', f'the space of {study.name}')}")
-    if search.algorithm.get("sampler") == "gp" and importlib.util.find_spec("torch") is None:
-        problems.add("search.algorithm.sampler", "gp needs the package torch, which is not installed; use tpe")
-    if search.scheduler["name"] == "pbt":
+    if search.algorithm is not None:
+        for study in studies:
+            for reason in _unfit(search.algorithm, study.space):
+                problems.add("search.algorithm", f"{reason.replace('SPACE', f'the space of {study.name}')}")
+        if search.algorithm.get("sampler") == "gp" and importlib.util.find_spec("torch") is None:
+            problems.add(
+                "search.algorithm.sampler",
+                "gp needs the package torch, which is not installed: pip install 'emoray[gp]', or use tpe",
+            )
+    if search.scheduler is not None and search.scheduler["name"] == "pbt":
         for study in studies:
             drawn = [place for place, _ in space.samplers(study.space["model"], "model")]
             if drawn:
@@ -48,6 +52,10 @@ def with_first(
             found[study.name].append(dict(pins.pinned(study.space, train | ({"model": model} if model else {}))))
         except ValueError as error:
             problems.add(place, str(error))
+    for study in studies:
+        if (named := len(found[study.name])) > study.trials:
+            has = f"{study.trials} trial{'s' if study.trials > 1 else ''}"
+            problems.add("search.first", f"{named} settings are for {study.name}, which has {has}: give it more trials")
     return tuple(dataclasses.replace(study, first=tuple(found[study.name])) for study in studies)
 
 

@@ -9,12 +9,24 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emoray import registry, retention, shares, space, storage
+from emoray import metrics, registry, retention, shares, space, storage
 from emoray.algorithms.study_space import Drawn, Searcher, StudySpace, at_random, left_over
 from emoray.config import Study, Sweep
 from emoray.rounds import Rounds
 from emoray.schedulers import may_stop
-from emoray.trial_state import CRASH, DISK, FAILED, FINISHED, MEMORY, PLACE, STOPPED, Trial, quiet_epochs, signature
+from emoray.trial_state import (
+    CRASH,
+    DISK,
+    FAILED,
+    FINISHED,
+    MEMORY,
+    PLACE,
+    STOPPED,
+    Trial,
+    quiet_epochs,
+    signature,
+    worth,
+)
 from emoray.trials import TrialTable
 
 RESTARTS = 3
@@ -28,7 +40,7 @@ TAKEN_AWAY = "node was preempted"
 class Studies:
     """The studies of a sweep, interleaved so that all of them progress.
 
-    With `retry_failed` the trials that failed are run again, and nothing else.
+    With `retry_failed` the trials that failed are run again, and nothing else: what has not ended rests.
     """
 
     def __init__(self, sweep: Sweep, table: TrialTable, retry_failed: bool = False) -> None:
@@ -51,6 +63,10 @@ class Studies:
         """Why the whole sweep has to end here, and the way out: a disk that is full, machines that others have."""
         self.waiting: list[Trial] = []
         """Trials that were given out before and have not ended: they go first."""
+        self.resting: set[Trial] = set()
+        """Trials that have not ended and are left as they are, since only those that failed were asked for."""
+        if retry_failed and not any(trial.status == FAILED for trial in table if trial.study in self.studies):
+            self.notices.append("no trial has failed, so there is none to run again")
         for trial in table:
             if trial.study in self.studies:
                 self._take_over(trial)
@@ -63,10 +79,9 @@ class Studies:
 
     @property
     def complete(self) -> bool:
-        """Whether every trial of the sweep has been drawn and has ended."""
-        if self.retry_failed:
-            return not self.waiting
-        return all(trial.ended for trial in self.table if trial.study in self.studies) and not self._open()
+        """Whether every trial that this search is to run has been drawn and has ended."""
+        mine = (trial for trial in self.table if trial.study in self.studies and trial not in self.resting)
+        return all(trial.ended for trial in mine) and not self._open()
 
     def next(self) -> Trial | None:
         """The next trial to run, in the table and on disk; None where there is none now."""
@@ -74,7 +89,7 @@ class Studies:
             return None
         if self.rounds is not None:
             drawn_all = {name for name in self.studies if self.retry_failed or name not in self._open()}
-            self.waiting += self.rounds.begun(drawn_all)
+            self.waiting += self.rounds.begun(drawn_all, self.resting)
         if self.waiting:
             return self.waiting.pop(0)
         while studies := self._open():
@@ -84,9 +99,7 @@ class Studies:
                 self.table.add(trial)
                 return trial
             self.used_up.add(study.name)
-            self.notices.append(
-                f"{study.name}: all {len(self.table.of(study.name))} settings of its space have been given out"
-            )
+            self.notices.append(f"{study.name}: {self._why_no_more(study)}")
         return None
 
     def record(self, result: Mapping[str, Any]) -> bool:
@@ -135,7 +148,7 @@ class Studies:
         self.searchers[trial.study].restore(trial.index, dict(trial.first[1]))
         if self.retry_failed:
             if trial.status != FAILED:
-                return self._tell(trial) if trial.ended else None
+                return self._tell(trial) if trial.ended else self.resting.add(trial)
             self.table.reopen(trial)
         elif trial.status == FINISHED and trial.settings["epochs"] < study.epochs:
             if len(trial.history) < trial.settings["epochs"] or not self.table.checkpoint(trial, "last").exists():
@@ -193,8 +206,8 @@ class Studies:
     def _draws(self, study: Study, index: int) -> Iterator[tuple[Drawn, bool]]:
         """Draws for a trial, the most wanted first, each with whether the study's searcher was asked for it."""
         searched = self.spaces[study.name]
-        if index <= len(study.first):
-            yield at_random(searched, index, fixed=study.first[index - 1]), False
+        for place, known in enumerate(study.first, start=1):  # those that were tried are drawn as they were then
+            yield at_random(searched, place, fixed=known), False
         for attempt in itertools.count():
             drawn = self.searchers[study.name].ask(index, attempt)
             if drawn is None:
@@ -202,6 +215,12 @@ class Studies:
             yield drawn, True
         for drawn in left_over(searched, index):
             yield drawn, False
+
+    def _why_no_more(self, study: Study) -> str:
+        given = len(self.table.of(study.name))
+        if given == space.size(study.space):
+            return f"all {given} settings of its space have been given out"
+        return f"nothing that was not tried is drawn from its space any more, so it ends with {given} trials"
 
     def _settings(self, study: Study, index: int, drawn: Drawn) -> dict[str, Any]:
         settings = space.draw(study.space, lambda name, sampler: drawn[name])
@@ -240,7 +259,7 @@ class Studies:
     def _waits_for_others(self, trial: Trial) -> bool:
         """Whether a trial that found no place may find it when others, which hold it now, have ended."""
         self.unplaced[trial.id] = self.unplaced.get(trial.id, 0) + 1
-        idle = self.waiting if self.rounds is None else [*self.waiting, *self.rounds.paused]
+        idle = [*self.waiting, *self.resting, *(self.rounds.paused if self.rounds is not None else ())]
         others = [other for other in self.table if other not in (trial, *idle) and not other.ended]
         return bool(others) and self.unplaced[trial.id] <= WAITS
 
@@ -260,13 +279,14 @@ class Studies:
         return True
 
     def _end(self, trial: Trial, status: str, reason: str, failure: str = "", error: str | None = None) -> None:
-        self.table.end(trial, status, reason, failure, error)
+        told = self._worth(trial, failure)
+        self.table.end(trial, status, reason, failure, error, told)
         self._tell(trial)
         self.notices += retention.tidy(self.table, trial, self.sweep)
 
     def _tell(self, trial: Trial) -> None:
-        score = max(trial.curve) if trial.history and trial.status in (FINISHED, STOPPED) else None
-        if trial.status == FAILED and trial.history:
-            # Its loss was lost: as bad as the worst, so that the search keeps away from such settings.
-            score = min((min(other.curve) for other in self.table.of(trial.study) if other.best), default=0.0)
-        self.searchers[trial.study].tell(trial.index, score)
+        told = self._worth(trial, trial.failure) if trial.told is None else trial.told
+        self.searchers[trial.study].tell(trial.index, told)
+
+    def _worth(self, trial: Trial, failure: str) -> float | None:
+        return worth(trial, failure, self.table.of(trial.study), metrics.worst(self.sweep.search.metric))

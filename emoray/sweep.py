@@ -76,12 +76,15 @@ def run(arguments: Arguments) -> None:
             _check_nodes(sweep)
         cache = str(storage.at(sweep.storage) / ".cache")
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
+        if found is not None:
+            held_out.check(found, prepared)
+        for split in ("validation", "selection"):
+            metrics.check(sweep.search.metric, prepared.manifest["splits"][split]["classes"], split)
         mode = placement.mode(sweep, prepared.train_bytes, machine)
         forecast.check_memory(mode, prepared.train_bytes, machine)
         slots = placement.slots(sweep, machine, mode)
-        classes = prepared.manifest["classes"]
-        metrics.by_index(sweep.search.metric, classes)  # refuses the recall of an unknown class
-        class_names.check({study.name: study.space["loss"] for study in sweep.studies}, classes)
+        losses = {study.name: study.space["loss"] for study in sweep.studies}
+        class_names.check(losses, prepared.manifest["classes"])
         if arguments.measure:
             screen.say("measuring a few steps of each architecture")
             screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode)), slots))

@@ -50,6 +50,8 @@ class Trial:
     history: list[dict[str, float]] = field(default_factory=list)
     failure: str = ""
     error: str = ""
+    told: float | None = None
+    """What the searcher was told of it at its end: what is known of other trials at that moment counts in it."""
     changes: list[Change] = field(default_factory=list)
     _curve: list[float] = field(default_factory=list, repr=False, compare=False)
     _curve_ends_with: dict[str, float] | None = field(default=None, repr=False, compare=False)
@@ -133,6 +135,20 @@ def best(trials: Iterable[Trial], keep: int, per_study: int | None = None) -> li
         if len(chosen) < keep and sum(other.study == trial.study for other in chosen) < (per_study or keep):
             chosen.append(trial)
     return chosen
+
+
+def worth(trial: Trial, failure: str, study: Iterable[Trial], worst: float) -> float | None:
+    """What a searcher is told of a trial of a `study` that ends; None where its settings are not to blame.
+
+    Settings that lose the loss or take too much memory count as the worst of the study, so that it keeps away from
+    them; `worst` is the lowest score there can be, for a study that has none yet.
+    """
+    if failure not in ("", MEMORY, NOT_FINITE):
+        return None
+    own = [score for score in trial.curve if math.isfinite(score)]
+    if own and not failure:
+        return max(own)
+    return min([*own, *(max(other.curve) for other in study if other.best and other is not trial)], default=worst)
 
 
 def quiet_epochs(schedule: Mapping[str, Any], epochs: int) -> int:

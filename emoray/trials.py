@@ -37,6 +37,8 @@ class TrialTable:
         """The ids of trials in the order in which something new was known of them: what watchers follow."""
         self.kept: set[str] | None = None
         """The ended trials whose best checkpoint is kept; None before that was looked at (retention.py)."""
+        self.over_limit = False
+        """Whether it was told that the checkpoints which are needed are over the limit (retention.py)."""
         self._studies: dict[str, list[Trial]] = {}
         self._tried: dict[str, set[str]] = {}
         self._rows: dict[str, str] = {}
@@ -83,12 +85,12 @@ class TrialTable:
 
     def reopen(self, trial: Trial) -> None:
         """Let an ended trial go on."""
-        if trial.failure == NOT_FINITE:  # what was trained is lost: it begins anew
+        if trial.failure == NOT_FINITE or not self.checkpoint(trial, "last").exists():  # it begins anew
             storage.remove(self.checkpoint(trial, "last").parent)
             (self.folder.trial(trial.id) / "history.csv").unlink(missing_ok=True)
             trial.history = []
         (self.folder.trial(trial.id) / "end.json").unlink(missing_ok=True)
-        trial.status, trial.reason, trial.failure, trial.error = RUNNING, "", "", ""
+        trial.status, trial.reason, trial.failure, trial.error, trial.told = RUNNING, "", "", "", None
 
     def checkpoint(self, trial: Trial, name: str) -> AnyPath:
         """A trial's checkpoint: `best`, `last`, or `taken` over from another trial."""
@@ -106,13 +108,21 @@ class TrialTable:
             self.log.append(trial.id)
         self.write(lazily=True)
 
-    def end(self, trial: Trial, status: str, reason: str = "", failure: str = "", error: str | None = None) -> None:
-        """A trial has ended; `error` is the text of what it failed of, `failure` its kind."""
-        trial.status, trial.reason, trial.failure = status, reason, failure
+    def end(
+        self,
+        trial: Trial,
+        status: str,
+        reason: str = "",
+        failure: str = "",
+        error: str | None = None,
+        told: float | None = None,
+    ) -> None:
+        """A trial has ended; `error` is the text of what it failed of, `failure` its kind, `told` its worth."""
+        trial.status, trial.reason, trial.failure, trial.told = status, reason, failure, told
         if error is not None:
             write_text(self.folder.trial(trial.id) / "error.txt", error)
             trial.error = last_lines(error)
-        ended = {"status": status, "reason": reason, "parameters": trial.parameters, "failure": failure}
+        ended = {"status": status, "reason": reason, "parameters": trial.parameters, "failure": failure, "told": told}
         write_json(self.folder.trial(trial.id) / "end.json", ended)
         self.log.append(trial.id)
         self.write(lazily=True)
@@ -171,7 +181,7 @@ def _restored(folder: AnyPath) -> Trial:
     if text := storage.text(folder / "end.json"):
         ended = json.loads(text)
         trial.status, trial.reason, trial.parameters = ended["status"], ended["reason"], ended["parameters"]
-        trial.failure = ended.get("failure", "")
+        trial.failure, trial.told = ended.get("failure", ""), ended.get("told")
         trial.error = last_lines(storage.text(folder / "error.txt")) if trial.failure else ""
     return trial
 

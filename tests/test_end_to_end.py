@@ -169,6 +169,18 @@ def test_a_resumed_sweep_keeps_finished_trials_and_can_have_more(finished: tuple
     assert "data.image_size: 48 -> 64" in refused.stderr
 
 
+def test_data_that_has_changed_is_refused_before_the_run_is_touched(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "quickstart"
+    shutil.copytree(finished[0], folder)
+    manifest = folder / "data" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"fingerprint": "0" * 20}))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = run(quickstart(tmp_path, "--resume", "--set", "models.lenet.trials=3"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"was trained on other images or splits ({'0' * 20})" in done.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path) -> None:
     arguments = quickstart(tmp_path, "--set", "train.epochs=4")
     process = subprocess.Popen(

@@ -99,3 +99,19 @@ def test_ece_does_not_depend_on_the_order_of_images():
     assert metrics.ece(labels, constant) == pytest.approx(0.0, abs=1e-12)
     assert metrics.ece(labels[::-1], constant, bins=7) == pytest.approx(0.0, abs=1e-12)
     assert metrics.ece(labels[:3], constant[:3]) == pytest.approx(0.7)  # fewer images than bins
+
+
+def test_the_recall_of_a_class_that_a_split_does_not_show_is_refused():
+    images = {"joy": 3, "disgust": 0}
+    for metric in (*metrics.METRICS, "recall_joy"):
+        metrics.check(metric, images, "validation")
+    with pytest.raises(UserError, match=r"recall_disgust cannot be measured, .* in the validation split"):
+        metrics.check("recall_disgust", images, "validation")
+    with pytest.raises(UserError, match="recall_sad"):
+        metrics.check("recall_sad", images, "validation")
+
+
+def test_nothing_scores_below_the_worst():
+    labels, wrong = np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)
+    for metric in metrics.METRICS:
+        assert metrics.value(metric, labels, wrong) == pytest.approx(metrics.worst(metric))

@@ -166,5 +166,5 @@ def test_what_a_search_cannot_do_is_refused(tmp_path: Path, text: str, reason: s
 
 def test_gp_is_refused_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="gp needs the package torch, which is not installed; use tpe"):
+    with pytest.raises(UserError, match=r"torch, which is not installed: pip install 'emoray\[gp\]', or use tpe"):
         sweep_of(tmp_path, "models: [lenet]\nsearch: {algorithm: {name: optuna, sampler: gp}}\n")

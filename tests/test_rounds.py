@@ -224,3 +224,5 @@ def test_known_good_settings_go_first(tmp_path: Path, algorithm: str) -> None:
     assert all(len(set(settings)) == 3 for settings in given.values()), "nothing is given out twice"
     with pytest.raises(UserError, match=r"search.first\[0\]: name the study"):
         sweep_of(tmp_path, text.replace("study: lenet, ", ""))
+    with pytest.raises(UserError, match=r"search.first: 2 settings are for lenet, which has 1 trial:"):
+        sweep_of(tmp_path, text.replace("simple_cnn, width: 32", "lenet").replace("trials: 3", "trials: 1"))

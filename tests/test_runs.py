@@ -1,10 +1,14 @@
 """Run folders: numbering, locking, what may change on a resume, files that are whole or not at all."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from emoray import config, run_folder, runs
+from emoray import config, held_out, run_folder, runs
+from emoray.data import Prepared
 from emoray.errors import UserError
 
 
@@ -26,6 +30,49 @@ def test_every_new_run_gets_the_next_number(tmp_path: Path) -> None:
     found = runs.find(sweep(tmp_path), resume=True)
     assert found is not None
     assert found.path.name == "mine-3"
+
+
+def test_a_run_of_another_sweep_is_not_resumed(tmp_path: Path) -> None:
+    """`mine-2` is the second run of `mine`, or the first of a sweep that is called so."""
+    begun(tmp_path)
+    other = tmp_path / "mine-2.yaml"
+    other.write_text("models: [lenet]")
+    named_so = config.load(other, storage=str(tmp_path / "runs"))
+    with runs.opened(named_so, None, str(tmp_path)) as folder:
+        assert folder.path.name == "mine-2"
+    found = [runs.find(one, resume=True) for one in (sweep(tmp_path), named_so)]
+    assert [folder.path.name for folder in found if folder] == ["mine", "mine-2"]
+    assert begun(tmp_path).path.name == "mine-3"
+    with pytest.raises(UserError, match="there is no run of 'mine-3'"):
+        runs.find(config.load(other, ["name=mine-3"], str(tmp_path / "runs")), resume=True)
+
+
+@pytest.mark.parametrize("change", ["mode: stream", "max_bad_fraction: 0.5"])
+def test_what_changes_nothing_that_was_measured_may_differ(tmp_path: Path, change: str) -> None:
+    begun(tmp_path)
+    assert runs.find(sweep(tmp_path, f"models: [lenet]\ndata: {{{change}}}"), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"fingerprint": "b" * 20}, f"other images or splits ({'a' * 20}) than its data source now gives ({'b' * 20})"),
+        ({"classes": ["joy"]}, "other classes (joy, other) than its data source now gives (joy)"),
+    ],
+)
+def test_data_that_changed_is_refused_and_nothing_of_the_run_is_touched(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    prepared = {"fingerprint": "a" * 20, "classes": ["joy", "other"], "image_shape": [48, 48, 1]}
+    (tmp_path / "manifest.json").write_text(json.dumps(prepared))
+    folder = begun(tmp_path)
+    held_out.check(folder, Prepared(str(tmp_path), prepared))
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=re.escape(reason)):
+        held_out.check(folder, Prepared(str(tmp_path), prepared | changed))
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+    folder.manifest.unlink()
+    held_out.check(folder, Prepared(str(tmp_path), prepared | changed))
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:

@@ -1,114 +1,28 @@
-"""What comes next and what is stopped: algorithms, schedulers and studies, without Ray."""
+"""What comes next and what is stopped: schedulers and studies, without Ray."""
 
 import dataclasses
-import subprocess
-import sys
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emoray import config, registry, schedulers, space, trial_state, trials
-from emoray.algorithms.study_space import StudySpace
+from emoray import config, schedulers, trial_state, trials
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
 from emoray.trials import TrialTable
 
-SPACE = {
-    "optimizer": space.Choice(
-        (
-            {"name": "sgd", "rate": space.Range(0.01, 1.0, log=True), "nested": space.Choice((1, [2]))},
-            {"name": "adam", "beta": space.Normal(0.9, 0.01)},
-        )
-    ),
-    "width": space.Range(8, 64, integer=True, step=8),
-    "depth": space.Range(1, 100, integer=True, log=True),
-}
-FINITE = {
-    "optimizer": space.Choice(({"name": "sgd", "momentum": space.Choice((0.0, 0.9))}, {"name": "adam"})),
-    "width": space.Range(1, 3, integer=True),
-}
 SWEEP = """
 models:
   - {name: lenet, trials: 3}
-  - {name: simple_cnn, trials: 6, dropout: {uniform: [0.1, 0.5]}}
+  - {name: simple_cnn, trials: SIX, dropout: {uniform: [0.1, 0.5]}}
 train: {epochs: 9, batch_size: {choice: [16, 32, 64]}}
 search: {algorithm: ALGORITHM, scheduler: {name: asha, grace_epochs: 1}, metric: accuracy}
 """
 
 
-def holds_sampler(tree: Any) -> bool:
-    if isinstance(tree, space.SAMPLERS):
-        return True
-    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    return any(holds_sampler(child) for child in inner)
-
-
-@pytest.mark.parametrize("algorithm", [name for name in registry.members("algorithms") if name != "grid"])
-def test_every_algorithm_draws_nested_spaces(algorithm: str) -> None:
-    searcher = registry.build("algorithms", {"name": algorithm}, StudySpace("study", SPACE, 1))
-    seen = set()
-    for index in range(1, 13):
-        drawn = searcher.ask(index, 0)
-        settings = space.draw(SPACE, lambda name, sampler, drawn=drawn: drawn[name])
-        assert not holds_sampler(settings)
-        assert 8 <= settings["width"] <= 64
-        assert settings["width"] % 8 == 0
-        assert 1 <= settings["depth"] <= 100
-        option = settings["optimizer"]
-        if option["name"] == "sgd":
-            assert 0.01 <= option["rate"] <= 1.0
-            assert option["nested"] in (1, [2])
-        else:
-            assert 0.87 <= option["beta"] <= 0.93
-        assert ("optimizer[sgd].rate" in drawn) == (option["name"] == "sgd")
-        seen.add(option["name"])
-        searcher.tell(index, index / 12)
-    assert seen == {"sgd", "adam"}
-
-
-def test_a_grid_is_every_point_once_and_then_ends() -> None:
-    searcher = registry.build("algorithms", {"name": "grid"}, StudySpace("study", FINITE, 0))
-    points = []
-    while (drawn := searcher.ask(len(points) + 1, 0)) is not None:
-        points.append(space.draw(FINITE, lambda name, sampler, drawn=drawn: drawn[name]))
-    assert len(points) == 9
-    assert len({str(point) for point in points}) == space.size(FINITE)
-
-
-@pytest.mark.parametrize("algorithm", ["random", "optuna"])
-def test_draws_do_not_depend_on_the_process(algorithm: str) -> None:
-    script = (
-        "import json\nfrom emoray import registry\nfrom emoray.algorithms.study_space import StudySpace\n"
-        "from tests.test_search_decisions import SPACE\n"
-        f"s = registry.build('algorithms', {{'name': '{algorithm}'}}, StudySpace('study', SPACE, 7))\n"
-        "for i in range(1, 12):\n    print(json.dumps(s.ask(i, 0)))\n    s.tell(i, (i * 7 % 5) / 5)\n"
-    )
-    root = Path(__file__).parents[1]
-    told = []
-    for hash_seed in ("1", "2"):
-        variables = {"PYTHONHASHSEED": hash_seed, "PATH": ""}
-        done = subprocess.run(
-            [sys.executable, "-c", script], cwd=root, env=variables, capture_output=True, text=True, check=True
-        )
-        told.append(done.stdout)
-    assert told[0] == told[1]
-    assert len(told[0].splitlines()) == 11
-
-
-def test_optuna_learns_where_random_search_does_not() -> None:
-    """On a smooth function of one number, the second half of TPE's draws must lie nearer to the optimum."""
-    line = {"x": space.Range(0.0, 1.0)}
-    mean = {}
-    for algorithm in ("random", "optuna"):
-        searcher = registry.build("algorithms", {"name": algorithm}, StudySpace("study", line, 3))
-        distances = []
-        for index in range(1, 41):
-            x = searcher.ask(index, 0)["x"]
-            searcher.tell(index, -((x - 0.8) ** 2))
-            distances.append(abs(x - 0.8))
-        mean[algorithm] = sum(distances[20:]) / 20
-    assert mean["optuna"] < mean["random"] / 2
+Lost = tuple[int, float]
 
 
 def test_asha_keeps_the_best_third_at_each_rung() -> None:
@@ -131,9 +45,9 @@ def test_the_median_rule_waits_for_enough_trials() -> None:
     assert not schedulers.median(curves, "d", min_trials=3)
 
 
-def sweep_of(tmp_path: Path, algorithm: str) -> config.Sweep:
+def sweep_of(tmp_path: Path, algorithm: str, six: int = 6, text: str = SWEEP) -> config.Sweep:
     file = tmp_path / "sweep.yaml"
-    file.write_text(SWEEP.replace("ALGORITHM", algorithm))
+    file.write_text(text.replace("ALGORITHM", algorithm).replace("SIX", str(six)))
     return config.load(file)
 
 
@@ -141,8 +55,11 @@ def score_of(settings: dict[str, Any], epoch: int) -> float:
     return round(settings["model"].get("dropout", 0.3) + settings["batch_size"] / 100 + epoch / 1000, 6)
 
 
-def play(studies: Studies, slots: int, results: int | None = None) -> None:
-    """Trains pretended epochs round about, until all is done or so many results have come in."""
+def play(studies: Studies, slots: int, results: int | None = None, lost: Mapping[str, Lost] = {}) -> None:
+    """Trains pretended epochs round about, until all is done or so many results have come in.
+
+    The trials in `lost` lose their loss, in that epoch and with that score.
+    """
     running: list[Any] = []
     while results is None or results > 0:
         while len(running) < slots and (trial := studies.next()) is not None:
@@ -151,10 +68,15 @@ def play(studies: Studies, slots: int, results: int | None = None) -> None:
             return
         trial = running.pop(0)
         epoch = len(trial.history) + 1
-        row = {"epoch": epoch, "score": score_of(trial.settings, epoch), "seconds": 1.0, "images_per_second": 10.0}
+        lost_in, lost_with = lost.get(trial.id, (None, math.nan))
+        failed = epoch == lost_in
+        score = lost_with if failed else score_of(trial.settings, epoch)
+        row = {"epoch": epoch, "score": score, "seconds": 1.0, "images_per_second": 10.0}
         trials.write_history(studies.table.folder.trial(trial.id), [*trial.history, row])
         done = epoch == trial.settings["epochs"]
         told = {"trial": trial.id, "row": list(row.items())} | ({"status": "finished", "reason": ""} if done else {})
+        if failed:
+            told |= {"status": "failed", "reason": "the loss was lost", "failure": trial_state.NOT_FINITE}
         if not studies.record(told):
             running.append(trial)
         if results is not None:
@@ -162,7 +84,9 @@ def play(studies: Studies, slots: int, results: int | None = None) -> None:
 
 
 def picture(table: TrialTable) -> list[Any]:
-    return [(t.id, t.status, t.reason, t.settings, t.history) for t in sorted(table, key=lambda t: t.id)]
+    """What is known of the trials; figures as text, in which what is no number equals itself."""
+    shown = {t.id: str([{key: float(value) for key, value in row.items()} for row in t.history]) for t in table}
+    return [(t.id, t.status, t.reason, t.told, t.settings, shown[t.id]) for t in sorted(table, key=lambda t: t.id)]
 
 
 def test_studies_are_interleaved_and_unique(tmp_path: Path) -> None:
@@ -202,18 +126,68 @@ def test_a_space_that_is_used_up_ends_its_study(tmp_path: Path) -> None:
     assert len(studies.table.trials) == 3, "lenet's space holds three batch sizes"
     assert studies.complete
     assert studies.total == 3
+    assert studies.notices == ["lenet: all 3 settings of its space have been given out"]
 
 
-@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+def test_a_searcher_that_has_settled_does_not_end_its_study(tmp_path: Path) -> None:
+    """The best option has one setting only: TPE draws it again and again, and there is no end to the other's."""
+    text = (
+        "models: [{name: lenet, trials: 24}]\nsearch: {algorithm: optuna, metric: accuracy}\n"
+        "train: {epochs: 1, loss: {choice: [cross_entropy, {name: focal, gamma: {uniform: [1.0, 3.0]}}]}}\n"
+    )
+    studies = Studies(sweep_of(tmp_path, "", text=text), TrialTable(RunFolder(tmp_path / "run")))
+    while (trial := studies.next()) is not None:
+        score = 0.9 if trial.settings["loss"]["name"] == "cross_entropy" else 0.1
+        row = {"epoch": 1.0, "score": score, "seconds": 1.0, "images_per_second": 1.0}
+        studies.record({"trial": trial.id, "row": row, "status": "finished", "reason": ""})
+    assert len({trial.signature for trial in studies.table}) == 24
+    assert studies.notices == []
+
+
+def test_all_is_said_of_a_whole_space_alone(tmp_path: Path) -> None:
+    """A range so narrow that it holds a few numbers only, though it is continuous."""
+    text = (
+        "models: [{name: simple_cnn, trials: 9, dropout: {uniform: [0.1, 0.100000000002]}}]\n"
+        "train: {epochs: 1}\nsearch: {algorithm: random, metric: accuracy}\n"
+    )
+    studies = Studies(sweep_of(tmp_path, "", text=text), TrialTable(RunFolder(tmp_path / "run")))
+    play(studies, slots=1)
+    given = len(studies.table.trials)
+    assert 1 < given < 9
+    told = f"simple_cnn: nothing that was not tried is drawn from its space any more, so it ends with {given} trials"
+    assert studies.notices == [told]
+
+
+RESUMED = [
+    ("random", 6),
+    ("{name: optuna, startup_trials: 2}", 6),
+    ("{name: optuna, startup_trials: 2, multivariate: false}", 6),
+    ("{name: optuna, startup_trials: 2, sampler: gp}", 6),
+    ("{name: optuna, sampler: cmaes}", 14),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "trials_wanted"), RESUMED)
 @pytest.mark.parametrize("results", [1, 5, 11, 20, 31])
-def test_a_killed_search_goes_on_as_if_unbroken(tmp_path: Path, algorithm: str, results: int) -> None:
-    sweep = sweep_of(tmp_path, algorithm)
+def test_a_killed_search_goes_on_as_if_unbroken(
+    tmp_path: Path, algorithm: str, trials_wanted: int, results: int
+) -> None:
+    """Also where trials lost their loss: what a searcher was told of them depends on what was known at that time."""
+    text = SWEEP
+    if "cmaes" in algorithm:
+        numbers = "{qrandint: [16, 64, 4]}, optimizer: {name: adam, learning_rate: {loguniform: [0.001, 0.1]}}"
+        text = SWEEP.replace("{choice: [16, 32, 64]}", numbers)
+    if "gp" in algorithm:
+        pytest.importorskip("torch")
+    sweep = sweep_of(tmp_path, algorithm, trials_wanted, text)
+    lost = {"lenet-001": (1, math.nan), "simple_cnn-001": (2, 1.5), "simple_cnn-003": (1, math.nan)}
     unbroken = Studies(sweep, TrialTable(RunFolder(tmp_path / "unbroken")))
-    play(unbroken, slots=1)
+    play(unbroken, slots=1, lost=lost)
+    assert {id: unbroken.table.trials[id].status for id in lost} == dict.fromkeys(lost, trial_state.FAILED)
     folder = RunFolder(tmp_path / "broken")
-    play(Studies(sweep, TrialTable(folder)), slots=1, results=results)
+    play(Studies(sweep, TrialTable(folder)), slots=1, results=results, lost=lost)
     resumed = Studies(sweep, trials.restore(folder))
-    play(resumed, slots=1)
+    play(resumed, slots=1, lost=lost)
     assert picture(resumed.table) == picture(unbroken.table)
     assert picture(trials.restore(folder)) == picture(unbroken.table), "the folder tells the same"
 
@@ -235,9 +209,9 @@ def test_nothing_is_stopped_before_the_rate_has_peaked(tmp_path: Path) -> None:
     assert trial_state.quiet_epochs({"name": "constant"}, 10) == 0
     file = tmp_path / "sweep.yaml"
     file.write_text(
-        SWEEP.replace("ALGORITHM", "random").replace(
-            "epochs: 9,", "epochs: 9, schedule: {name: cosine, warmup_epochs: 4},"
-        )
+        SWEEP.replace("ALGORITHM", "random")
+        .replace("SIX", "6")
+        .replace("epochs: 9,", "epochs: 9, schedule: {name: cosine, warmup_epochs: 4},")
     )
     studies = Studies(config.load(file), TrialTable(RunFolder(tmp_path / "run")))
     play(studies, slots=3)

@@ -104,8 +104,9 @@ class _Optuna:
             return trial.suggest_float(name, 0.0, 1.0)
         if sampler.integer:
             step = int(sampler.step or 1)
-            return trial.suggest_int(name, int(sampler.low), int(sampler.high), log=sampler.log, step=step)
-        return sampler.rounded(trial.suggest_float(name, sampler.low, sampler.high, log=sampler.log, step=sampler.step))
+            return trial.suggest_int(name, int(sampler.low), int(_high(sampler)), log=sampler.log, step=step)
+        high = _high(sampler)
+        return sampler.rounded(trial.suggest_float(name, sampler.low, high, log=sampler.log, step=sampler.step))
 
     def _distribution(self, sampler: spaces.Sampler) -> Any:
         distributions = self.optuna.distributions
@@ -115,5 +116,11 @@ class _Optuna:
             return distributions.FloatDistribution(0.0, 1.0)
         if sampler.integer:
             step = int(sampler.step or 1)
-            return distributions.IntDistribution(int(sampler.low), int(sampler.high), log=sampler.log, step=step)
-        return distributions.FloatDistribution(sampler.low, sampler.high, log=sampler.log, step=sampler.step)
+            return distributions.IntDistribution(int(sampler.low), int(_high(sampler)), log=sampler.log, step=step)
+        return distributions.FloatDistribution(sampler.low, _high(sampler), log=sampler.log, step=sampler.step)
+
+
+def _high(sampler: spaces.Range) -> float:
+    """The last value of a range: where its width is no multiple of its step, Optuna would warn of the rest."""
+    values = sampler.values()
+    return sampler.high if values is None else values[-1]

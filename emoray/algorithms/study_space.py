@@ -14,9 +14,11 @@ Drawn = dict[str, Any]
 """What was drawn, by the name that `space.draw` gives each sampler that was reached."""
 
 ATTEMPTS = 30
-"""Draws of settings that were all tried before, after which a study's space is gone through point by point."""
+"""Draws of settings that were all tried before, after which a searcher has no more to say."""
 COUNTED = 20_000
-"""The most points of a space that is gone through."""
+"""The most points of a space that is gone through, one by one."""
+LAST_DRAWS = 1000
+"""Random draws from a larger space, after which nothing that was not tried is expected in it."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,12 @@ def points(space: spaces.Tree) -> Iterator[Drawn]:
 
 
 def left_over(study: StudySpace, index: int) -> Iterator[Drawn]:
-    """The points of a small space in an order of trial `index`'s own; nothing for a large or a continuous one."""
+    """What a space may hold beside the draws of a searcher, which may have settled on a part that is used up.
+
+    The points of a small space in an order of trial `index`'s own; random draws from a large or a continuous one.
+    """
     if spaces.size(study.space) > COUNTED:
+        yield from (at_random(study, index, ATTEMPTS + attempt) for attempt in range(LAST_DRAWS))
         return
     listed = list(itertools.islice(points(study.space), COUNTED))
     for place in np.random.default_rng(study.key(index, ATTEMPTS)).permutation(len(listed)):
