@@ -234,7 +234,7 @@ def test_report_of_a_tiny_selection_split(metric):
 def test_what_cannot_be_evaluated_is_said():
     probabilities, labels = _pool(0, 2, 30)
     methods = {"single": ensemble.single, "uniform": ensemble.uniform}
-    with pytest.raises(UserError, match=r"leaves 1 images.*at least 2"):
+    with pytest.raises(UserError, match=r"leaves 1 different images.*at least 2"):
         crossfit.evaluate(probabilities[:, :1], labels[:1], methods, "accuracy")
     with pytest.raises(UserError, match="'acuracy' does not exist; allowed"):
         crossfit.evaluate(probabilities, labels, methods, "acuracy")
