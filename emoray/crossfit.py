@@ -90,6 +90,7 @@ def evaluate(
     seed: int = 0,
     level: float = 0.95,
     calibrate: bool = True,
+    groups: Integers | None = None,
 ) -> Report:
     """Cross-fitted scores and gains of `methods`, which must hold the baselines `single` and `uniform`.
 
@@ -97,21 +98,23 @@ def evaluate(
     False. Folds are stratified by label; a class with fewer images than folds is missing from some of them, and 2
     images are enough to run. A cross-fitted method sees (folds - 1) / folds of the images, so it is a little worse than
     the one that is kept. Intervals hold what the choice of images adds to the uncertainty (a paired bootstrap of the
-    out-of-fold predictions), not what refitting would add.
+    out-of-fold predictions), not what refitting would add. Images of one group (n,), as copies of each other are, stay
+    in one fold and are drawn together.
     """
     labels = np.asarray(labels, np.int64)
-    metric = _check(probabilities, labels, methods, metric)
-    folds = min(folds, len(labels))
+    metric = _check(probabilities, labels, methods, metric, groups)
+    fold_of = stratified_folds(labels, folds, seed, groups)
+    folds = int(fold_of.max()) + 1
     names = list(methods)
 
     scales, blends = _fit(probabilities, labels, methods, metric, np.arange(len(labels)), calibrate)
     in_sample = [
         metrics.value(metric, labels, predicted) for predicted in _predict(blends, probabilities, scales, slice(None))
     ]
-    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, folds, seed, calibrate)
+    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, calibrate)
 
     values = [metrics.value(metric, labels, predicted) for predicted in out_of_fold]
-    draws = resampled(metric, labels, out_of_fold, seed)
+    draws = resampled(metric, labels, out_of_fold, seed, groups)
     first, second = names.index("single"), names.index("uniform")
     sign = -1.0 if metric == "log_loss" else 1.0
     entries = {
@@ -139,7 +142,8 @@ def best_over_uniform(
     labels = np.asarray(labels, np.int64)
     metric = _check(probabilities, labels, methods, metric)
     level = 1.0 - 0.05 / (len(methods) - 1)
-    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, min(folds, len(labels)), seed, calibrate=False)
+    fold_of = stratified_folds(labels, folds, seed)
+    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, calibrate=False)
     values = np.array([metrics.value(metric, labels, predicted) for predicted in out_of_fold])
     draws = resampled(metric, labels, out_of_fold, seed)
     uniform = list(methods).index("uniform")
@@ -165,48 +169,82 @@ def bootstrap_interval(
     return _interval(sign * metrics.value(metric, labels, probabilities), sign * draws, level)
 
 
-def resampled(metric: str, labels: Integers, predictions: Floats, seed: int) -> NDArray[np.float64]:
+def resampled(
+    metric: str, labels: Integers, predictions: Floats, seed: int, groups: Integers | None = None
+) -> NDArray[np.float64]:
     """`metrics.value` of `predictions` (k, n, classes) on `DRAWS` resamples of the images: (draws, k), paired.
 
     Metrics of a confusion matrix are not evaluated image by image: resampling n images is one multinomial draw over the
     distinct combinations of (label, all predictions), whose counts then add up to each prediction's confusion matrix.
+    Images of one group are drawn together: a group of several is a combination of its own.
     """
     rng, (_, n, classes) = np.random.default_rng(seed), predictions.shape
+    of, sizes = _numbered(groups, n)
     if metric == "log_loss":
         likelihoods = np.stack([metrics.log_likelihoods(labels, p) for p in predictions], axis=1)
-        return np.concatenate([_counts(rng, block, n) @ likelihoods / n for block in _blocks(n)])
+        sums = np.stack([np.bincount(of, column) for column in likelihoods.T], axis=1)
+        drawn = (_counts(rng, block, len(sizes)) for block in _blocks(len(sizes)))
+        return np.concatenate([counts @ sums / (counts @ sizes)[:, None] for counts in drawn])
     cells = np.stack([labels * classes + p.argmax(axis=1) for p in predictions])
     codes = np.unique(cells[0], return_inverse=True)[1]
     for row in cells[1:]:  # coded anew each time, so that the codes never overflow
         codes = np.unique(codes * classes**2 + row, return_inverse=True)[1]
-    _, first, frequencies = np.unique(codes, return_index=True, return_counts=True)
+    several = sizes[of] > 1
+    codes[several] = n + of[several]
+    _, first, kinds = np.unique(codes, return_index=True, return_inverse=True)
+    counted = np.unique(np.concatenate([first, np.flatnonzero(several)]))
+    frequencies = np.bincount(kinds[np.unique(of, return_index=True)[1]])
     indicators = [
-        sparse.csr_array((np.ones(len(first)), (row[first], np.arange(len(first)))), shape=(classes**2, len(first)))
+        sparse.csr_array((np.ones(len(counted)), (row[counted], kinds[counted])), shape=(classes**2, len(first)))
         for row in cells
     ]
     result = []
     for block in _blocks(len(first)):
-        drawn = rng.multinomial(n, frequencies / n, size=block).T.astype(np.float64)
-        counts = [(indicator @ drawn).T.reshape(block, classes, classes) for indicator in indicators]
+        drawn_kinds = rng.multinomial(len(sizes), frequencies / len(sizes), size=block).T.astype(np.float64)
+        counts = [(indicator @ drawn_kinds).T.reshape(block, classes, classes) for indicator in indicators]
         result.append(metrics.from_confusion(metric, np.stack(counts, axis=1)))
     return np.concatenate(result)
 
 
-def stratified_folds(labels: Integers, folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each image, (n,): sizes differ by at most 1, and so do the counts of each class."""
-    order = np.lexsort((np.random.default_rng(seed).random(len(labels)), labels))
-    fold_of = np.empty(len(labels), np.int64)
-    fold_of[order] = np.arange(len(labels)) % folds
-    return fold_of
+def stratified_folds(labels: Integers, folds: int, seed: int, groups: Integers | None = None) -> NDArray[np.int64]:
+    """The fold of each image, (n,): sizes differ by at most 1, and so do the counts of each class.
+
+    That is of groups (n,) where they are given, each counted once and by the label of its first image. There are never
+    more folds than groups.
+    """
+    of, sizes = _numbered(groups, len(labels))
+    firsts = labels[np.unique(of, return_index=True)[1]]
+    order = np.lexsort((np.random.default_rng(seed).random(len(sizes)), firsts))
+    fold_of = np.empty(len(sizes), np.int64)
+    fold_of[order] = np.arange(len(sizes)) % min(folds, len(sizes))
+    return fold_of[of]
 
 
-def _check(probabilities: Floats, labels: Integers, methods: Mapping[str, Method], metric: str) -> str:
+def _numbered(groups: Integers | None, n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The group of each image, from 0 on, and the sizes of the groups; without any each image is its own."""
+    if groups is None:
+        return np.arange(n), np.ones(n, np.intp)
+    _, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return of, sizes
+
+
+def _check(
+    probabilities: Floats,
+    labels: Integers,
+    methods: Mapping[str, Method],
+    metric: str,
+    groups: Integers | None = None,
+) -> str:
     """The metric with its class as an index; raises for what no method can use."""
     members, n, classes = probabilities.shape
     if len(labels) != n or not members:
         raise ValueError(f"{len(labels)} labels for predictions of shape {probabilities.shape}")
-    if n < 2:
-        raise UserError(f"data.split.selection: leaves {n} images to choose an ensemble on; at least 2 are needed.")
+    different = len(_numbered(groups, n)[1])
+    if different < 2:
+        raise UserError(
+            f"data.split.selection: leaves {different} different images to choose an ensemble on; "
+            "at least 2 are needed."
+        )
     if missing := {"single", "uniform"} - methods.keys():
         raise ValueError(f"methods must hold the baselines, but {sorted(missing)} are missing")
     for m, member in enumerate(probabilities):
@@ -220,14 +258,12 @@ def _out_of_fold(
     labels: Integers,
     methods: Mapping[str, Method],
     metric: str,
-    folds: int,
-    seed: int,
+    fold_of: Integers,
     calibrate: bool,
 ) -> NDArray[np.float32]:
     """Each method's predictions of the images of each fold, fitted to the other folds: (methods, n, classes)."""
-    fold_of = stratified_folds(labels, folds, seed)
     result = np.empty((len(methods), *probabilities.shape[1:]), np.float32)
-    for fold in range(folds):
+    for fold in range(int(fold_of.max()) + 1):
         rest, out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         scales, blends = _fit(probabilities, labels, methods, metric, rest, calibrate)
         result[:, out] = _predict(blends, probabilities, scales, out)

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -10,6 +9,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.live import Live
 
+from emoray import readings
 from emoray.overview import clock, data_wait, natural, overview
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
@@ -145,23 +145,31 @@ def about(manifest: Mapping[str, Any]) -> str:
 
 def closing(candidates: Sequence[Trial], ensemble: Mapping[str, Any], folder: RunFolder) -> str:
     """The leaderboard, what the ensemble gains, and where the report lies."""
-    metric = ensemble["metric"]
-    weights: Counter[str] = Counter()
-    for member in ensemble["candidates"]:
-        weights[member["trial"]] += member["weight"]  # a trial may stand there twice, once as a soup
+    metric, named = ensemble["metric"], ensemble["method"]
+    if ensemble["picked"] != named:
+        named = f"{named} ({ensemble['picked']})"
+    weights: dict[str, float | None] = {}
+    for member in ensemble["candidates"]:  # a trial may stand there twice, once as a soup
+        both = (weights.get(member["trial"]), member["weight"])
+        weights[member["trial"]] = None if member["weight"] is None else sum(weight or 0.0 for weight in both)
     width = max(len(trial.id) for trial in candidates)
     lines = ["", f"{'rank':>4}  {'trial':<{width}}  {'validation ' + metric:>22}  {'epochs':>6}  {'weight':>6}"]
     for rank, trial in enumerate(candidates, 1):
-        score, epochs = natural(trial, metric), len(trial.history)
-        lines.append(f"{rank:>4}  {trial.id:<{width}}  {score:>22}  {epochs:>6}  {weights[trial.id]:>6.3f}")
-    test = ensemble["test"]
-    lines += ["", f"on {test['images']:,} test images that nothing was chosen on (95 % intervals):"]
+        score, epochs, weight = natural(trial, metric), len(trial.history), weights[trial.id]
+        part = "-" if weight is None else f"{weight:.3f}"
+        lines.append(f"{rank:>4}  {trial.id:<{width}}  {score:>22}  {epochs:>6}  {part:>6}")
+    if ensemble["recommended"] != "ensemble":
+        lines.append(f"weight: part in the fitted {named} ensemble (not recommended)")
+    test, several = ensemble["test"], readings.told(ensemble["test_reads"])
+    unseen = "" if several else " that nothing was chosen on"
+    lines += ["", f"on {test['images']:,} test images{unseen} (95 % intervals):"]
     for shown in dict.fromkeys(["accuracy", metric if metric in test["ensemble"] else "macro_f1"]):
         single, blend, gain = test["best_single"][shown], test["ensemble"][shown], test["gain"][shown]
         lines.append(
-            f"  {shown:<18} best single {_interval(single)}   {ensemble['method']} ensemble {_interval(blend)}   "
+            f"  {shown:<18} best single {_interval(single)}   {named} ensemble {_interval(blend)}   "
             f"gain {_interval(gain, '+')}"
         )
+    lines += [several] if several else []
     used = ensemble["members"]
     what = f"{used[0].get('name', used[0]['trial'])} alone" if len(used) == 1 else f"the ensemble of {len(used)} models"
     gain = ensemble["methods"][ensemble["method"]]["gain_over_single"]

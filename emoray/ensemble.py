@@ -144,7 +144,8 @@ def _mean_of(method: str, chosen: Integers, members: int) -> Blend:
 
 def _of_label(probabilities: Floats, labels: Integers) -> Array:
     """Each member's probability of the label, (members, n), floored."""
-    return np.maximum(probabilities[:, np.arange(len(labels)), labels], metrics.FLOOR).astype(np.float64)
+    found = probabilities[:, np.arange(len(labels)), labels].astype(np.float64)
+    return np.maximum(found, metrics.FLOOR, out=found)
 
 
 def _ranking(probabilities: Floats, labels: Integers, metric: str) -> NDArray[np.intp]:

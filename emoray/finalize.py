@@ -1,7 +1,7 @@
 """From trials to the classifier that a user ships: candidates, their predictions, the ensemble, the report.
 
-Everything that is chosen here is chosen on the selection split; test is read once, for what was chosen. It needs the
-run folder and a Ray cluster, and can run again alone.
+Everything that is chosen here is chosen on the selection split; test is scored for what was chosen, and each time that
+it is under other settings is noted. It needs the run folder and a Ray cluster, and can run again alone.
 """
 
 import math
@@ -11,11 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from emoray import candidates, crossfit, illustrations, metrics, predictions, registry, report, trials, verdict
-from emoray.candidates import Candidate, LeftOut
-from emoray.config import Sweep
+from emoray import (
+    candidates,
+    crossfit,
+    illustrations,
+    metrics,
+    predictions,
+    readings,
+    registry,
+    report,
+    trials,
+    verdict,
+    versions,
+)
+from emoray.candidates import Candidate, Choice
+from emoray.config import FinalizeSettings, Sweep
 from emoray.errors import SweepFailed, UserError
-from emoray.held_out import HeldOut
+from emoray.held_out import HeldOut, identical
 from emoray.inside import jobs
 from emoray.run_folder import RunFolder, write_csv, write_json
 from emoray.trial_state import Trial
@@ -38,27 +50,39 @@ class Result:
     ensemble: Mapping[str, Any]
 
 
-def run(folder: RunFolder, sweep: Sweep, held_out: HeldOut, progress: Callable[[str], None]) -> Result:
-    """Choose, predict, weigh, report.
+def run(
+    folder: RunFolder,
+    sweep: Sweep,
+    held_out: HeldOut,
+    progress: Callable[[str], None],
+    searched: FinalizeSettings | None = None,
+) -> Result:
+    """Choose, predict, weigh, report. `searched` are the settings of the search, where they are not the sweep's.
 
     Raises SweepFailed where no trial has a checkpoint, UserError where none of them can be used.
     """
     table = trials.restore(folder)
-    chosen, left_out = candidates.choose(table, sweep)
-    if not chosen and not left_out:
+    table.write()  # the report reads it, and what came with the folder may be anything
+    choice = candidates.choose(table, sweep, searched)
+    if not choice.candidates and not choice.left_out:
         raise SweepFailed(candidates.why_none(table))
-    predicted = predictions.collect(chosen, folder, held_out, sweep.finalize.tta, progress)
-    left_out += predicted.left_out
+    predicted = predictions.collect(choice.candidates, folder, held_out, sweep.finalize.tta, progress)
+    left_out = choice.left_out + predicted.left_out
     if not predicted.candidates:
         raise UserError(candidates.why_none_usable(left_out))
     for one in left_out:
         progress(f"left out: {one.name}: {one.reason}")
+    notes = _notes(choice, sweep.finalize, searched or sweep.finalize)
+    for note in notes:
+        progress(note)
     progress("fitting the ensemble on the selection split")
-    ensemble = _plain(_ensemble(folder, sweep, held_out, predicted, left_out))
+    ensemble = _plain(_ensemble(folder, sweep, held_out, predicted))
+    ensemble |= {"left_out": [vars(one) for one in left_out], "notes": notes}
+    ensemble["test_reads"] = readings.added(folder, ensemble["finalize"], [c.name for c in predicted.candidates])
     write_json(folder.ensemble, ensemble)
     _write_leaderboard(folder, predicted.candidates, ensemble)
-    progress("looking inside the best model of each architecture")
-    for warning in jobs.look(predicted, folder, held_out, sweep.finalize.tta):
+    progress("looking inside the best model of each study")
+    for warning in jobs.look(predicted, table, sweep, held_out, progress):
         progress(warning)
     progress("writing the report")
     illustrations.write(folder, held_out, ensemble)
@@ -68,12 +92,29 @@ def run(folder: RunFolder, sweep: Sweep, held_out: HeldOut, progress: Callable[[
     return Result(list(trials_of.values()), ensemble)
 
 
+def _notes(choice: Choice, settings: FinalizeSettings, searched: FinalizeSettings) -> list[str]:
+    """What was asked for and cannot be had, since the search has not kept it."""
+    notes = []
+    if choice.not_kept:
+        trials = "1 trial" if choice.not_kept == 1 else f"{choice.not_kept} trials"
+        notes.append(
+            f"The checkpoints of {trials} were not kept: the search keeps those of the best {searched.keep} "
+            "and of the best of each study."
+        )
+    if settings.soup > max(1, searched.soup):
+        kept = f"the {searched.soup} best epochs" if searched.soup > 1 else "the best epoch alone"
+        notes.append(
+            f"finalize.soup is {settings.soup}, and the search kept the weights of {kept}: "
+            "it has to be set before training."
+        )
+    return notes
+
+
 def _ensemble(
     folder: RunFolder,
     sweep: Sweep,
     held_out: HeldOut,
     predicted: predictions.Predicted,
-    left_out: Sequence[LeftOut],
 ) -> dict[str, Any]:
     """The content of ensemble.json: fitted on selection, then scored once on test."""
     selection, classes = held_out.load("selection"), held_out.classes
@@ -81,18 +122,22 @@ def _ensemble(
     methods = {name: {"name": name} for name in METHODS} | {method: dict(sweep.finalize.ensemble)}
     bound = {name: registry.bind("ensemble", settings) for name, settings in methods.items()}
     metric = metrics.by_index(sweep.search.metric, classes)
-    fitted = crossfit.evaluate(pool, selection.labels, bound, metric, folds=FOLDS, seed=sweep.seed)
+    groups = identical(selection.images)
+    fitted = crossfit.evaluate(pool, selection.labels, bound, metric, folds=FOLDS, seed=sweep.seed, groups=groups)
     identities = [candidate.identity(folder) for candidate in predicted.candidates]
     told = verdict.ensemble(fitted, method, sweep.finalize.use, identities, sweep.search.metric)
     shown = method if told["recommended"] == verdict.ENSEMBLE else "single"
     test = predicted.probabilities["test"]
     return {
         **told,
+        "finalize": vars(sweep.finalize),
+        "seed": sweep.seed,
+        "versions": versions.installed(),
         "tta": sweep.finalize.tta,
         "classes": classes,
         "fingerprint": held_out.fingerprint,
-        "left_out": [vars(one) for one in left_out],
-        "comparison": verdict.members(pool, selection.labels, identities, sweep.seed),
+        "selection_groups": int(groups.max()) + 1,
+        "comparison": verdict.members(pool, selection.labels, identities, sweep.seed, groups),
         "label_issues": verdict.labels_in_doubt(selection, fitted.out_of_fold[shown], classes),
         "test": verdict.test(fitted, told, test, held_out.load("test"), classes, sweep.seed),
     }

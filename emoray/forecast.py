@@ -51,13 +51,17 @@ def hours(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[f
 def disk(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[int, int]:
     """Bytes of checkpoints that a sweep needs at the least, and those that it takes where nothing limits it.
 
-    Needed are the best of the `keep` largest and both files of the trials that run; besides, finished trials keep what
-    more epochs would go on from. A file is written beside the old one, so each running trial has one more for a moment.
+    Needed are the best of the `keep` largest and one of each other study, and both files of the trials that run;
+    besides, finished trials keep what more epochs would go on from. A file is written beside the old one, so each
+    running trial has one more for a moment.
     """
-    listed = [measured[study.name] for study in sweep.studies for _ in range(trials(study))]
+    listed = [study.name for study in sweep.studies for _ in range(trials(study))]
+    listed.sort(key=lambda name: -measured[name].best_bytes)
+    keep = sweep.finalize.keep
+    kept = [*listed[:keep], *(set(listed[keep:]) - set(listed[:keep]))]
     epochs = 1 + (sweep.finalize.soup if sweep.finalize.soup > 1 else 0)
-    best = sorted((epochs * cost.best_bytes for cost in listed), reverse=True)[: sweep.finalize.keep]
-    last = sorted((cost.last_bytes for cost in listed), reverse=True)
+    best = [epochs * measured[name].best_bytes for name in kept]
+    last = sorted((measured[name].last_bytes for name in listed), reverse=True)
     needed = sum(best) + sum(2 * size for size in last[:slots]) + slots * max(best)
     return needed, needed + sum(last[slots:])
 

@@ -1,17 +1,20 @@
 """The images that a result is chosen and judged on: the selection and test splits, kept in the run folder.
 
 So `finalize` reads the run folder only: it runs again after the source has moved, and on another machine. The one rule:
-they are those that the trials were kept apart from, so a run whose data has changed since is refused.
+they are those that the trials were kept apart from, so data that has changed since is refused.
 """
 
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from emoray import intact
-from emoray.data import Prepared, Split
+from emoray.config import Sweep
+from emoray.data import Prepared, Split, prepare, sources, store
 from emoray.errors import UserError
 from emoray.run_folder import RunFolder
 from emoray.s3 import RemoteError
@@ -87,19 +90,49 @@ def keep(folder: RunFolder, prepared: Prepared) -> HeldOut:
 
 
 def read(folder: RunFolder) -> HeldOut | None:
-    """What `keep` left in a run folder; None where a part of it is missing, as in runs of an older emoray."""
+    """What `keep` left in a run folder; None where images are missing. Raises UserError without its manifest."""
     try:
         manifest = _manifest(folder)
     except FileNotFoundError:
-        return None
+        raise UserError(f"{folder.manifest} is missing; bring it back, with the .npz files beside it") from None
     held_out = HeldOut(folder.manifest.parent, manifest)
-    return held_out if all((held_out.folder / f"{name}.npz").exists() for name in SPLITS) else None
+    return None if _missing(held_out.folder) else held_out
 
 
-def restore(folder: RunFolder, prepared: Prepared) -> HeldOut:
-    """`keep` for a run that was trained earlier. Raises UserError as `check` does."""
-    check(folder, prepared)
-    return keep(folder, prepared)
+def anew(folder: RunFolder, sweep: Sweep, progress: Callable[[str], None]) -> HeldOut:
+    """`keep` for a run whose images are missing: from its data source, which is read only if it is as it was.
+
+    A run folder may be somebody else's and name any source: where it leads is told first, and no data job runs on files
+    whose names, sizes and times are not those that the run was trained on. Raises UserError there, and where there is
+    nothing.
+    """
+    manifest = json.loads(folder.manifest.read_text())
+    missing = " and ".join(str(path) for path in _missing(folder.manifest.parent))
+    path = sweep.data.path or "the embedded faces"
+    remedy = "bring back what is missing from the machine that the run was trained on"
+    progress(f"{missing} is missing; looking whether {path} is still what the run was trained on")
+    try:
+        fingerprint = store.fingerprint(sources.find(sweep.data, sweep.seed), sweep.data, sweep.seed)
+    except UserError as error:
+        raise UserError(f"{missing} is missing, and {path} cannot stand in for it ({error}); {remedy}") from None
+    if fingerprint != manifest.get("fingerprint"):
+        raise UserError(
+            f"{missing} is missing, and data.path ({path}) is not read for it, since it holds other data than the run "
+            f"was trained on, or the same written anew; {remedy}"
+        )
+    cache = str(folder.path.absolute().parent / ".cache")
+    return keep(folder, prepare(sweep.data, cache=cache, seed=sweep.seed, progress=progress))
+
+
+def identical(images: np.ndarray) -> np.ndarray:
+    """The group of each image (n,): equal for images of the same pixels, numbered as they first appear."""
+    numbers: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images)
+    return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], np.int64)
+
+
+def _missing(folder: AnyPath) -> list[AnyPath]:
+    return [path for path in (folder / f"{name}.npz" for name in SPLITS) if not path.exists()]
 
 
 def _manifest(folder: RunFolder) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"--resume: another process is at work on {folder}/; wait for its end") from None
+            raise UserError(f"another process is at work on {folder}/; wait for its end") from None
         yield
 
 
@@ -94,7 +94,7 @@ class _Lease:
             found = self._watched(found)
         self.tag = self.path.write_if(self._content(), found[1] if found else None)
         if self.tag is None:
-            raise UserError(f"--resume: another process is at work on {folder}/; wait for its end")
+            raise UserError(f"another process is at work on {folder}/; wait for its end")
         self._thread.start()
 
     def release(self) -> None:
@@ -115,7 +115,7 @@ class _Lease:
             if found != first:
                 where = json.loads(found[0])
                 raise UserError(
-                    f"--resume: process {where['process']} on {where['machine'].split()[0]} is at work on "
+                    f"process {where['process']} on {where['machine'].split()[0]} is at work on "
                     f"{self.path.parent}/; wait for its end"
                 )
         return first

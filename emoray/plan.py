@@ -39,8 +39,8 @@ def describe(sweep: Sweep, machine: Cluster) -> str:
         f"at most    {_most(sweep)}",
         f"resources  {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: {at_once(sweep, machine, slots, mode)}",
         f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
-        f"checkpoints of the best {sweep.finalize.keep} and of {slots} running trials are kept, and what "
-        "finished trials would go on from" + _limit(sweep),
+        f"checkpoints of the best {sweep.finalize.keep}, of the best of each study and of {slots} running trials are "
+        "kept, and what finished trials would go on from" + _limit(sweep),
         f"finalize   best {sweep.finalize.keep} checkpoints, ensemble by {_component(sweep.finalize.ensemble)}",
         *(f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, mode, image_bytes, machine)),
     ]

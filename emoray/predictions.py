@@ -52,7 +52,8 @@ def collect(
     missing = [i for i, path in enumerate(paths) if not _cached(path, keys[i])]
     if missing:
         cached = f" ({len(paths) - len(missing)} more are cached)" if len(missing) < len(paths) else ""
-        progress(f"predicting selection and test with {len(missing)} checkpoints{cached}")
+        checkpoints = f"{len(missing)} checkpoint{'s' if len(missing) > 1 else ''}"
+        progress(f"predicting selection and test with {checkpoints}{cached}")
     own = [candidates[i].resources for i in missing]
     jobs = []
     for i in missing:

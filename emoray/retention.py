@@ -1,13 +1,16 @@
 """Which checkpoints are kept while a sweep runs: those that can still matter, within `search.storage_limit`.
 
-`best.npz`, and the single epochs beside it that an average is made of, are kept of running trials and of the best
-`finalize.keep`: another ended trial cannot come among them any more, since the scores before it are final. `last.npz`
-is kept of whatever may go on: running trials, those that reached their last epoch (a resume may give them more) and
+`best.npz`, and the single epochs beside it that an average is made of, are kept of running trials, of the best
+`finalize.keep` and of the best of each study, so that every architecture can be looked into and a damaged file has a
+successor: another ended trial cannot come among them any more, since the scores before it are final. `last.npz` is kept
+of whatever may go on: running trials, those that reached their last epoch (a resume may give them more) and
 those that failed for a reason that may pass.
 """
 
+from collections.abc import Iterable, Sequence
+
 from emoray import storage
-from emoray.config import Sweep
+from emoray.config import FinalizeSettings, Sweep
 from emoray.storage import AnyPath
 from emoray.trial_state import CRASH, DATA, ERROR, FAILED, FINISHED, MEMORY, PLACE, Trial, best
 from emoray.trials import TrialTable
@@ -21,8 +24,7 @@ def tidy(table: TrialTable, ended: Trial, sweep: Sweep) -> list[str]:
     ended_before = [table.trials[id] for id in before]
     exist = storage.each(table.folder.path, lambda trial: table.checkpoint(trial, "best").exists(), ended_before)
     there = [trial for trial, exists in zip(ended_before, exist, strict=True) if exists]
-    chosen = best(sorted(there, key=lambda t: (t.index, t.study)), sweep.finalize.keep, sweep.finalize.per_architecture)
-    table.kept = {trial.id for trial in chosen}
+    table.kept = _kept(there, sweep.finalize)
     for trial in there:
         if trial.id not in table.kept and trial.failure not in _MAY_PASS:
             _delete_best(table, trial)
@@ -32,9 +34,25 @@ def tidy(table: TrialTable, ended: Trial, sweep: Sweep) -> list[str]:
     return [] if sweep.search.storage_limit is None else _within(table, sweep.search.storage_limit)
 
 
+def dropped(trials: Iterable[Trial], settings: FinalizeSettings) -> set[str]:
+    """The trials of a run that was searched under `settings` whose best checkpoint was deleted on purpose."""
+    ended = [trial for trial in trials if trial.ended]
+    kept = _kept(ended, settings)
+    return {trial.id for trial in ended if trial.id not in kept and trial.failure not in _MAY_PASS}
+
+
 def used(folder: AnyPath) -> int:
     """Bytes of all checkpoints of a run folder's trials."""
     return storage.used(folder / "trials", "*/checkpoint/*.npz")
+
+
+def _kept(ended: Sequence[Trial], settings: FinalizeSettings) -> set[str]:
+    """The ended trials whose best checkpoint may still matter."""
+    ordered = sorted(ended, key=lambda trial: (trial.index, trial.study))
+    chosen = best(ordered, settings.keep, settings.per_architecture)
+    for study in {trial.study for trial in ordered}:
+        chosen += best([trial for trial in ordered if trial.study == study], 1)
+    return {trial.id for trial in chosen}
 
 
 def _within(table: TrialTable, limit: int) -> list[str]:

@@ -43,8 +43,8 @@ def mixture_weights(likelihoods: NDArray[np.floating], pull: float) -> Array:
         inverse = 1.0 / (weights @ likelihoods)
         gradient = 1.0 + prior * members - likelihoods @ inverse / n
         hessian = np.zeros((members, members))
-        for start in range(0, n, 4096):  # in blocks: all shares at once would be a second copy of the likelihoods
-            shares = likelihoods[:, start : start + 4096] * inverse[start : start + 4096]
+        for start in range(0, n, 512):  # in blocks: all shares at once would be a second copy of the likelihoods
+            shares = likelihoods[:, start : start + 512] * inverse[start : start + 512]
             hessian += shares @ shares.T / n
         if prior:
             gradient -= prior / weights

@@ -17,6 +17,7 @@ from emoray import (
     forecast,
     intact,
     metrics,
+    ownership,
     placement,
     plan,
     registry,
@@ -140,7 +141,7 @@ def finalize_again(
     """The last stage alone, over the trials that a run folder holds, with `settings` over those of its sweep file.
 
     Components of the run's own are code, which runs only with `run_components`. Raises UserError where it is no run
-    folder, holds nothing that could be finalized, or would reach out of itself.
+    folder, holds nothing that could be finalized or would reach out of itself, or another process is at work on it.
     """
     run = RunFolder(folder)
     if not run.sweep.exists():
@@ -150,23 +151,19 @@ def finalize_again(
     for setting in settings:
         if not setting.startswith("finalize."):
             raise UserError(f"--set {setting}: only finalize.* can differ from what the run was trained with")
-    with runs.at_hand(run) as own:
+    screen = display.on_terminal(plain)
+    with ownership.of(folder, screen.say), runs.at_hand(run) as own:
+        searched = config.load(own / run.sweep.name)
         sweep = config.load(own / run.sweep.name, settings)
         table = trials.restore(run, sweep.components if run_components else ())
         if not candidates.trained(table):
             raise UserError(candidates.why_none(table))
-        screen = display.on_terminal(plain)
         paths = sweep.import_path if run_components else []
         with registry.importable(paths), cluster.connected(address, paths, screen.say):
-            from emoray import data, finalize, held_out
+            from emoray import finalize, held_out
 
-            kept = held_out.read(run)
-            if kept is None:
-                cache = folder.absolute().parent / ".cache"
-                kept = held_out.restore(
-                    run, data.prepare(sweep.data, cache=str(cache), seed=sweep.seed, progress=screen.say)
-                )
-            result = finalize.run(run, sweep, kept, screen.say)
+            kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
+            result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
     screen.say(display.closing(result.candidates, result.ensemble, run))
 
 

@@ -15,15 +15,18 @@ def run(work: Callable[..., Any], jobs: Sequence[Sequence[Any]], resources: Sequ
     """`work(*job)` for each job, with its resources: results in order, an exception in the place of one that failed.
 
     A job that asks for more than the machines have gets what there is, since a run may be finalized on a smaller
-    machine than it was trained on: a trial's GPU speeds its predictions up and does not change them.
+    machine than it was trained on: a trial's GPU speeds its predictions up and does not change them. So a job that asks
+    for none gets a GPU where one is free.
 
     Raises RemoteError where a job could not read or write on S3: that says nothing of the job.
     """
     there = ray.cluster_resources()
+    spare = 1 if ray.available_resources().get("GPU", 0) >= 1 else 0  # a GPU that others keep would be waited for
     remote = ray.remote(work)
     references = []
     for job, own in zip(jobs, resources, strict=True):
-        cpus, gpus = min(own.cpus_per_worker, there.get("CPU", 1)), min(own.gpus_per_worker, there.get("GPU", 0))
+        cpus = min(own.cpus_per_worker, there.get("CPU", 1))
+        gpus = min(own.gpus_per_worker or spare, there.get("GPU", 0))
         references.append(remote.options(num_cpus=cpus, num_gpus=gpus, max_retries=2).remote(*job))
     results = [_result(reference) for reference in references]
     for result in results:

@@ -62,6 +62,11 @@ class Trial:
         return (self.changes[0].settings, self.changes[0].drawn) if self.changes else (self.settings, self.drawn)
 
     @property
+    def architecture(self) -> str:
+        """The model's name, which several studies may have in common."""
+        return str(self.settings["model"]["name"])
+
+    @property
     def signature(self) -> str:
         return signature(self.first[0])
 
@@ -98,7 +103,7 @@ class Trial:
         return {
             "trial": self.id,
             "study": self.study,
-            "model": self.settings["model"]["name"],
+            "model": self.architecture,
             "status": self.status,
             "reason": self.reason,
             "signature": self.signature,
@@ -127,12 +132,13 @@ def signature(settings: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def best(trials: Iterable[Trial], keep: int, per_study: int | None = None) -> list[Trial]:
-    """The `keep` trials of the highest scores, at most `per_study` of each study; failed ones never count."""
+def best(trials: Iterable[Trial], keep: int, per_architecture: int | None = None) -> list[Trial]:
+    """The `keep` trials of the highest scores, at most so many of each architecture; failed ones never count."""
     scored = [trial for trial in trials if trial.best is not None and trial.status != FAILED]
     chosen: list[Trial] = []
     for trial in sorted(scored, key=lambda trial: -max(trial.curve)):
-        if len(chosen) < keep and sum(other.study == trial.study for other in chosen) < (per_study or keep):
+        alike = sum(other.architecture == trial.architecture for other in chosen)
+        if len(chosen) < keep and alike < (per_architecture or keep):
             chosen.append(trial)
     return chosen
 

@@ -10,10 +10,12 @@ import io
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from emoray import intact, storage
+from emoray.errors import UserError
 from emoray.run_folder import RunFolder, csv_lines, write_csv, write_json, write_text
 from emoray.s3 import S3Path
 from emoray.storage import AnyPath
@@ -174,22 +176,44 @@ def restore(folder: RunFolder, components: Collection[str] | None = None) -> Tri
 
 
 def _restored(folder: AnyPath) -> Trial:
-    told = intact.trial(json.loads((folder / "settings.json").read_text()), folder / "settings.json")
-    trial = Trial(told["trial"], told["study"], told["index"], told["settings"], told["drawn"])
-    trial.changes = [Change(**change) for change in told.get("changes", [])]
+    with _whole(folder / "settings.json") as given:
+        told = intact.trial(json.loads(given.read_text()), given)
+        trial = Trial(told["trial"], told["study"], told["index"], told["settings"], told["drawn"])
+        trial.changes = [Change(**change) for change in told.get("changes", [])]
     trial.history = read_history(folder)
-    if text := storage.text(folder / "end.json"):
-        ended = json.loads(text)
-        trial.status, trial.reason, trial.parameters = ended["status"], ended["reason"], ended["parameters"]
-        trial.failure, trial.told = ended.get("failure", ""), ended.get("told")
-        trial.error = last_lines(storage.text(folder / "error.txt")) if trial.failure else ""
+    with _whole(folder / "end.json") as end:
+        if text := storage.text(end):
+            ended = json.loads(text)
+            trial.status, trial.reason, trial.parameters = ended["status"], ended["reason"], ended["parameters"]
+            trial.failure, trial.told = ended.get("failure", ""), ended.get("told")
+    if trial.failure:
+        trial.error = last_lines(storage.text(folder / "error.txt"))
     return trial
 
 
 def read_history(folder: AnyPath) -> list[dict[str, float]]:
-    """The rows of a trial's history.csv; empty where it has none yet."""
-    rows = csv.DictReader(io.StringIO(storage.text(folder / "history.csv"), newline=""))
-    return [{key: float(value) for key, value in row.items() if value != ""} for row in rows]
+    """The rows of a trial's history.csv; empty where it has none yet. Raises UserError where it is damaged."""
+    with _whole(folder / "history.csv") as file:
+        text = storage.text(file)
+        if text and not text.endswith("\n"):
+            raise ValueError("its last line is cut off")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        history = [{key: float(value) for key, value in row.items() if value != ""} for row in rows]
+        if any("score" not in row for row in history):
+            raise ValueError("a row has no score")
+        return history
+
+
+@contextmanager
+def _whole(file: AnyPath) -> Iterator[AnyPath]:
+    """For reading a file of a trial: what a damaged one raises becomes one sentence that names it."""
+    try:
+        yield file
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # as json, csv and float tell it
+        told = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(
+            f"{file} is damaged or cut off ({told}); bring back a whole copy, or delete the trial's folder"
+        ) from None
 
 
 def write_history(folder: AnyPath, history: Sequence[Mapping[str, float]]) -> None:

@@ -36,7 +36,10 @@ def recommended(fitted: crossfit.Report, method: str, use: str) -> str:
 def ensemble(
     fitted: crossfit.Report, method: str, use: str, identities: Sequence[Mapping[str, Any]], metric: str
 ) -> dict[str, Any]:
-    """The content of ensemble.json about choice and fit; `identities` are those of the candidates."""
+    """The content of ensemble.json about choice and fit; `identities` are those of the candidates.
+
+    `picked` is the method that was fitted in the end, which `auto` chooses.
+    """
     chosen = recommended(fitted, method, use)
     shares = _weights(fitted, method)
     told = [
@@ -48,6 +51,7 @@ def ensemble(
     return {
         "metric": metric,
         "method": method,
+        "picked": fitted.methods[method].blend.method,
         "recommended": chosen,
         "use": use,
         "blend": blend.to_json(),
@@ -59,11 +63,9 @@ def ensemble(
     }
 
 
-def _weights(fitted: crossfit.Report, method: str) -> list[float]:
-    """Each candidate's part; a stack has no weights, so its members count alike."""
-    blend = fitted.methods[method].blend
-    count = len(fitted.temperatures)
-    return list(blend.weights) or [1 / len(blend.used) if m in blend.used else 0.0 for m in range(count)]
+def _weights(fitted: crossfit.Report, method: str) -> Sequence[float | None]:
+    """Each candidate's part; None for those of a stack, which has no weights."""
+    return fitted.methods[method].blend.weights or [None] * len(fitted.temperatures)
 
 
 def _entry(entry: crossfit.Entry) -> dict[str, Any]:
@@ -77,12 +79,19 @@ def _entry(entry: crossfit.Entry) -> dict[str, Any]:
     }
 
 
-def members(pool: Pool, labels: np.ndarray, identities: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+def members(
+    pool: Pool,
+    labels: np.ndarray,
+    identities: Sequence[Mapping[str, Any]],
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> dict[str, Any]:
     """The candidates beside each other on the selection split: scores, calibration, and how often they agree.
 
-    `pool` is (members, n, classes) as the members gave it. What temperatures do is told cross-fitted.
+    `pool` is (members, n, classes) as the members gave it. What temperatures do is told cross-fitted, with images of
+    one group in one fold.
     """
-    fold_of = crossfit.stratified_folds(labels, min(5, len(labels)), seed)
+    fold_of = crossfit.stratified_folds(labels, 5, seed, groups)
     predicted = pool.argmax(axis=2)
     agreement = np.array([(predicted == one).mean(axis=1) for one in predicted])
     others = (agreement.sum(axis=1) - 1) / max(1, len(pool) - 1)

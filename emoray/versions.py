@@ -28,7 +28,7 @@ PACKAGES = (
 
 def write(folder: RunFolder) -> None:
     """Note the format, Python and the versions of all that had a part in the result."""
-    write_json(folder.versions, {"format": FORMAT, "emoray": emoray.__version__, **_installed()})
+    write_json(folder.versions, {"format": FORMAT, **installed()})
 
 
 def read(folder: RunFolder) -> dict[str, Any]:
@@ -53,8 +53,9 @@ def read(folder: RunFolder) -> dict[str, Any]:
     return found
 
 
-def _installed() -> dict[str, str]:
-    told = {"python": platform.python_version(), "platform": platform.platform()}
+def installed() -> dict[str, str]:
+    """Of emoray, Python and the packages, as they are here."""
+    told = {"emoray": emoray.__version__, "python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
             told[package] = version(package)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 
 from emoray import calibration, crossfit, ensemble, metrics, solvers
 from emoray.blend import Blend, softmax
@@ -234,7 +234,7 @@ def test_report_of_a_tiny_selection_split(metric):
 def test_what_cannot_be_evaluated_is_said():
     probabilities, labels = _pool(0, 2, 30)
     methods = {"single": ensemble.single, "uniform": ensemble.uniform}
-    with pytest.raises(UserError, match=r"leaves 1 images.*at least 2"):
+    with pytest.raises(UserError, match=r"leaves 1 different images.*at least 2"):
         crossfit.evaluate(probabilities[:, :1], labels[:1], methods, "accuracy")
     with pytest.raises(UserError, match="'acuracy' does not exist; allowed"):
         crossfit.evaluate(probabilities, labels, methods, "acuracy")
@@ -262,6 +262,56 @@ def test_nothing_is_fitted_on_the_fold_that_it_is_scored_on():
         scales = [calibration.temperature(calibration.log_probabilities(m[rest]), labels[rest]) for m in probabilities]
         expected = calibration.calibrated(probabilities, scales, rest)
         np.testing.assert_allclose(of_folds[2 * fold][1], expected, atol=1e-5)
+
+
+def test_copies_of_an_image_are_never_fitted_and_scored():
+    """Each image three times: a method that knows by heart what it has seen is right by chance alone."""
+    probabilities, labels = _pool(8, 2, 80)
+    copies = np.tile(np.arange(80), 3)
+    labels = np.random.default_rng(0).integers(0, 7, 80)[copies]
+
+    def by_heart(pool, its_labels, metric):
+        seen = {row.tobytes(): label for row, label in zip(pool[0].round(3), its_labels, strict=True)}
+
+        class Memory(Blend):
+            def predict(self, pool):
+                found = [seen.get(row.tobytes(), 0) for row in pool[0].round(3)]
+                return np.eye(7, dtype=np.float32)[found]
+
+        return Memory("by heart", (1.0, 0.0))
+
+    methods = {"single": by_heart, "uniform": by_heart}
+    scores = [
+        crossfit.evaluate(probabilities[:, copies], labels, methods, "accuracy", groups=groups, calibrate=False)
+        for groups in (None, copies)
+    ]
+    leaked, honest = (report.methods["single"].cross_fitted for report in scores)
+    assert leaked > 0.9
+    assert honest < 0.3
+    fold_of = crossfit.stratified_folds(labels, 5, 0, groups=copies)
+    assert (fold_of == fold_of[copies]).all()
+    assert np.ptp(np.bincount(fold_of)) <= 3
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_images_of_a_group_are_drawn_together(metric):
+    probabilities, labels = _pool(10, 2, 300)
+    groups = np.arange(300)
+    groups[100:200] = np.arange(100, 200) // 4  # 25 groups of four, of other labels and predictions each
+    draws = crossfit.resampled(metric, labels, probabilities, seed=0, groups=groups)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    rng = np.random.default_rng(1)
+    plain = []
+    for _ in range(2000):
+        images = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        plain.append([metrics.value(metric, labels[images], p[images]) for p in probabilities])
+    expected = np.array(plain)
+    for of in (lambda x: x[:, 0], lambda x: x[:, 1] - x[:, 0]):
+        wanted, found = of(expected)[~np.isnan(of(expected))], of(draws)[~np.isnan(of(draws))]
+        assert found.mean() == pytest.approx(wanted.mean(), abs=5 * wanted.std() / 2000**0.5)
+        assert found.std() == pytest.approx(wanted.std(), rel=0.1)
+    alone = crossfit.resampled(metric, labels, probabilities, seed=0, groups=np.arange(300))
+    np.testing.assert_array_equal(alone, crossfit.resampled(metric, labels, probabilities, seed=0))
 
 
 def test_auto_keeps_uniform_unless_another_is_surely_better():
@@ -324,6 +374,26 @@ def test_cross_fitted_gain_is_unbiased_where_the_in_sample_one_is_not():
         assert abs(bias[1]) < 0.2 * bias[0]
 
 
+def test_cross_fitted_gain_over_the_best_single_member_is_unbiased():
+    """For the default method; its lower bound lies above the truth hardly more often than it may."""
+    methods = {"single": ensemble.single, "uniform": partial(ensemble.uniform, top_k=12), "log_loss": ensemble.log_loss}
+    n, pools, errors, above = 150, 120, [], 0
+    for seed in range(pools):
+        probabilities, labels = _pool(seed, 12, n + 3000)
+        fresh, fresh_labels = probabilities[:, n:], labels[n:]
+        report = crossfit.evaluate(probabilities[:, :n], labels[:n], methods, "accuracy")
+        ours, alone = (
+            metrics.value("accuracy", fresh_labels, report.predict(m, fresh)) for m in ("log_loss", "single")
+        )
+        entry = report.methods["log_loss"]
+        errors.append((entry.in_sample_gain - (ours - alone), entry.gain_over_single.estimate - (ours - alone)))
+        above += entry.gain_over_single.low > ours - alone
+    bias, error = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1) / pools**0.5
+    assert abs(bias[0]) > 5 * error[0], f"in-sample {bias} +- {error}"
+    assert abs(bias[1]) < 2.5 * error[1], f"cross-fitted {bias} +- {error}"
+    assert above <= stats.binom.ppf(0.999, pools, 0.05), f"{above} of {pools}"
+
+
 def test_a_pool_is_not_copied_whole():
     probabilities, labels = _pool(12, 20, 4000)
     for name, method in METHODS.items():
@@ -332,6 +402,18 @@ def test_a_pool_is_not_copied_whole():
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < (3.0 if name == "auto" else 1.5) * probabilities.nbytes, name
+
+
+def test_a_report_takes_less_than_three_times_the_predictions(monkeypatch):
+    """With `auto`, which needs most; the size above which it takes two folds is scaled down like the pool."""
+    probabilities, labels = _pool(1, 150, 2500)
+    monkeypatch.setattr(ensemble, "MANY", 1250)
+    methods = {name: METHODS[name] for name in ("single", "uniform", "auto")}
+    tracemalloc.start()
+    crossfit.evaluate(probabilities, labels, methods, "accuracy", folds=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert probabilities.nbytes + peak < 3.0 * probabilities.nbytes
 
 
 def test_speed_of_the_fast_methods():

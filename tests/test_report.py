@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import dataclasses
 import html
 import json
 import re
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from emoray import report
+from emoray import report, storage
 from emoray.errors import UserError
+from emoray.report import page
 from emoray.report.answer import answer
 from emoray.report.run import read
 from tests.run_folder import build
@@ -301,13 +303,83 @@ def test_metric_that_test_was_not_scored_by(fresh: Path) -> None:
     assert "recall fear on validation" in Page(report.write(fresh)).text
 
 
-def test_snippet_calls_load_model_as_it_is(folder: Path) -> None:
-    blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", report.write(folder).read_text(), re.DOTALL)
-    snippet = ast.parse(html.unescape(next(block for block in blocks if "load_model" in block)))
-    calls = [
-        node for node in ast.walk(snippet) if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_model"
-    ]
-    definition = ast.parse((Path(report.__file__).parents[1] / "trial" / "checkpoint.py").read_text())
-    load_model = next(n for n in definition.body if isinstance(n, ast.FunctionDef) and n.name == "load_model")
-    assert [ast.unparse(a) for a in calls[0].args] == ["folder", "(48, 48, 1)", "7"]
-    assert len(calls[0].args) == len(load_model.args.args)
+def snippet(source: str) -> str:
+    """The Python on the page that loads a model."""
+    blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", source, re.DOTALL)
+    return html.unescape(next(block for block in blocks if "import load" in block))
+
+
+def test_snippet_calls_load_as_it_is(folder: Path) -> None:
+    tree = ast.parse(snippet(report.write(folder).read_text()))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "load"]
+    definition = ast.parse((Path(report.__file__).parents[1] / "inference.py").read_text())
+    load = next(n for n in definition.body if isinstance(n, ast.FunctionDef) and n.name == "load")
+    assert [ast.unparse(a) for a in calls[0].args][2:] == ["(48, 48, 1)", "7"]
+    assert len(calls[0].args) == len(load.args.args)
+
+
+def test_snippet_loads_what_is_recommended(fresh: Path) -> None:
+    """The best on selection, a soup of another trial than the best on validation; on S3 by its address."""
+    path = fresh / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    second = ensemble["candidates"][1]["trial"]
+    files = [f"trials/{second}/checkpoint/epoch-000{epoch}.npz" for epoch in (3, 4)]
+    soup = {"name": f"{second}-soup", "trial": second, "files": files, "model": "lenet", "weight": 1.0}
+    ensemble |= {"recommended": "best_single", "members": [soup], "candidates": [*ensemble["candidates"], soup]}
+    path.write_text(json.dumps(ensemble))
+    run = read(fresh)
+    assert run.best is not None
+    assert run.best.name != second
+    told = snippet(report.write(fresh).read_text())
+    assert f"run / 'trials/{second}'" in told
+    assert repr(tuple(files)) in told
+    elsewhere = dataclasses.replace(run, folder=storage.at("s3://bucket/runs/mine"))
+    assert "storage.at('s3://bucket/runs/mine')" in snippet(page.html(elsewhere))
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", "", "a/b"])
+def test_trials_of_the_table_lie_in_the_run(fresh: Path, name: str) -> None:
+    rewrite_trials(fresh, lambda row: row | {"trial": name})
+    with pytest.raises(UserError, match=r"trials\.csv: .* is no name of a trial"):
+        report.write(fresh)
+
+
+def test_a_damaged_file_of_the_run_is_named(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(UserError, match=r"ensemble\.json is damaged or cut off"):
+        report.write(fresh)
+
+
+def test_an_ensemble_that_is_not_recommended_is_called_so(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    told = {"method": "auto", "picked": "uniform", "recommended": "best_single"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    text = Page(report.write(fresh)).text
+    assert "Weight is the trial's part in the fitted auto (uniform) ensemble (not recommended)." in text
+
+
+def test_test_that_was_scored_again_is_not_called_unseen(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    once = {"time": "2026-01-01", "finalize": {"keep": 8}, "checkpoints": ["a"]}
+    path.write_text(json.dumps(ensemble | {"test_reads": [once]}))
+    assert "Measured once on" in Page(report.write(fresh)).text
+    path.write_text(json.dumps(ensemble | {"test_reads": [once, once | {"finalize": {"keep": 9}}]}))
+    for text in (Page(report.write(fresh)).text, report.model_card.write(fresh).read_text()):
+        assert "Test has been scored under 2 different settings" in text
+        assert "Measured once" not in text
+        assert "read once" not in text
+        assert "images that nothing was chosen on" not in text
+
+
+def test_how_it_was_finalized_stands_on_page_and_card(fresh: Path) -> None:
+    path = fresh / "ensemble.json"
+    settings = {"keep": 5, "ensemble": {"name": "log_loss", "pull": 12.5}}
+    told = {"finalize": settings, "seed": 77, "versions": {"emoray": "0.1", "keras": "3.99"}, "notes": ["Mind this."]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    for text in (Page(report.write(fresh)).text, report.model_card.write(fresh).read_text()):
+        assert "keras 3.99" in text
+        assert "seed 77" in text
+        assert '"pull": 12.5' in text
+        assert "Mind this." in text

@@ -266,6 +266,17 @@ def test_only_checkpoints_that_can_still_matter_are_kept(tmp_path: Path) -> None
     assert files(studies) == best | {f"{name} last" for name in scores}, "a finished trial may get more epochs"
 
 
+def test_the_best_of_each_study_is_kept_too(tmp_path: Path) -> None:
+    two = SWEEP.replace("[{name: lenet, trials: 4}]", "[{name: lenet, trials: 4}, {name: simple_cnn, trials: 3}]")
+    studies = begun(tmp_path, two)
+    scores = {f"lenet-{n:03}": 0.5 + n / 100 for n in range(1, 5)}
+    scores |= {"simple_cnn-001": 0.1, "simple_cnn-002": 0.3, "simple_cnn-003": 0.2}
+    train(studies, scores)
+    best = {name.removesuffix(" best") for name in files(studies) if name.endswith("best")}
+    assert best == {"lenet-003", "lenet-004", "simple_cnn-002"}
+    assert retention.dropped(studies.table, studies.sweep.finalize) == scores.keys() - best
+
+
 def test_what_is_stopped_needs_no_state(tmp_path: Path) -> None:
     studies = begun(tmp_path)
     one, two = studies.next(), studies.next()

@@ -225,8 +225,10 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_and_ends_the_sw
 
 def test_held_out_images_lie_with_the_run(s3_bucket: S3Path) -> None:
     folder = RunFolder(s3_bucket / "run")
-    assert held_out.read(folder) is None
+    with pytest.raises(UserError, match=r"manifest\.json is missing"):
+        held_out.read(folder)
     storage.write(folder.manifest, json.dumps(Data().manifest).encode())
+    assert held_out.read(folder) is None
     held_out.keep(folder, Data())  # type: ignore[arg-type]
     kept = held_out.read(folder)
     assert kept is not None

@@ -43,6 +43,26 @@ def test_an_ensemble_is_recommended_only_where_its_gain_is_sure() -> None:
     assert sum(member["weight"] for member in chance["candidates"]) == pytest.approx(1), "the fit is told all the same"
 
 
+def test_a_stack_has_no_weights() -> None:
+    probabilities, split = pool(3, 300, 1.5)
+    fitted = crossfit.evaluate(probabilities, split.labels, {**METHODS, "stacking": ensemble.stacking}, "accuracy")
+    identities = [{"name": f"m{m}", "trial": f"m{m}", "study": "s"} for m in range(3)]
+    stacked = verdict.ensemble(fitted, "stacking", "ensemble", identities, "accuracy")
+    assert [member["weight"] for member in stacked["members"]] == [None] * 3
+    assert [member["weight"] for member in stacked["candidates"]] == [None] * 3
+    alone = verdict.ensemble(fitted, "stacking", "single", identities, "accuracy")
+    assert [member["weight"] for member in alone["members"]] == [1.0]
+
+
+def test_what_auto_picked_is_told() -> None:
+    probabilities, split = pool(3, 300, 1.5)
+    fitted = crossfit.evaluate(probabilities, split.labels, {**METHODS, "auto": ensemble.auto}, "accuracy")
+    identities = [{"name": f"m{m}", "trial": f"m{m}", "study": "s"} for m in range(3)]
+    found = verdict.ensemble(fitted, "auto", "auto", identities, "accuracy")
+    assert found["method"] == "auto"
+    assert found["picked"] == found["methods"]["auto"]["blend"]["method"] != "auto"
+
+
 @pytest.mark.parametrize(("use", "expected"), [("ensemble", "ensemble"), ("single", "best_single")])
 def test_what_is_asked_for_is_used(use: str, expected: str) -> None:
     for own in (1.5, 0.02):

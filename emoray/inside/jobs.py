@@ -1,38 +1,72 @@
-"""The best candidate of each architecture, looked into by tasks on the cluster; Keras is imported only there."""
+"""The best model of each study, looked into by tasks on the cluster; Keras is imported only there."""
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from emoray import predictions, tasks
+import numpy as np
+from numpy.typing import NDArray
+
+from emoray import candidates, predictions, tasks
 from emoray.candidates import BEST, Candidate
+from emoray.config import Sweep
 from emoray.held_out import HeldOut
 from emoray.predictions import Predicted
 from emoray.run_folder import RunFolder, write_json
 from emoray.storage import AnyPath
+from emoray.trials import TrialTable
 
 VERSION = 1
 """To be raised with every change that gives other pictures for the same model and images."""
 
 
-def look(predicted: Predicted, folder: RunFolder, held_out: HeldOut, tta: str) -> list[str]:
-    """Write `report/<study>/` for the best candidate of each study, where it is not there yet; returns warnings.
+def look(
+    predicted: Predicted,
+    table: TrialTable,
+    sweep: Sweep,
+    held_out: HeldOut,
+    progress: Callable[[str], None],
+) -> list[str]:
+    """Write `report/<study>/` for the best checkpoint of each study, where it is not there yet; returns warnings.
 
-    A model that cannot be looked into costs its own pictures: its inside.json says why.
+    A model that cannot be looked into, or a study without a checkpoint, costs its own pictures: its inside.json says
+    why.
     """
-    where = HeldOut(held_out.folder.absolute(), held_out.manifest)
-    best: dict[str, int] = {}
-    for member, candidate in enumerate(predicted.candidates):
+    folder, tta = table.folder, sweep.finalize.tta
+    found = _best_of_each(predicted)
+    unusable = [one.name for one in predicted.left_out]
+    others, without = candidates.of_other_studies(table, sweep, found.keys(), unusable)
+    more = predictions.collect(others, folder, held_out, tta, progress)
+    found |= _best_of_each(more)
+    failed = {one.name: one.reason for one in more.left_out}
+    without |= {one.trial.study: failed[one.name] for one in others if one.name in failed}
+    for study, why in without.items():
+        write_json(place(folder, study) / "inside.json", {"study": study, "error": why})
+    return [*_examined(found, folder, held_out, tta), *(f"{study}: {why}" for study, why in without.items())]
+
+
+def _best_of_each(predicted: Predicted) -> dict[str, tuple[Candidate, NDArray[np.float32]]]:
+    """The best candidate of each study, with what it predicts of the selection split."""
+    best: dict[str, tuple[Candidate, NDArray[np.float32]]] = {}
+    shares = predicted.probabilities["selection"]
+    for candidate, own in zip(predicted.candidates, shares, strict=True):
         if candidate.kind == BEST:
-            best.setdefault(candidate.trial.study, member)  # they are sorted: the first is the best
+            best.setdefault(candidate.trial.study, (candidate, own))  # they are sorted: the first is the best
+    return best
+
+
+def _examined(
+    found: Mapping[str, tuple[Candidate, NDArray[np.float32]]], folder: RunFolder, held_out: HeldOut, tta: str
+) -> list[str]:
+    where = HeldOut(held_out.folder.absolute(), held_out.manifest)
     jobs, resources = [], []
-    for study, member in best.items():
-        candidate, into = predicted.candidates[member], place(folder, study)
-        key = f"{VERSION}-{predictions.key(candidate, held_out, tta)}"
+    for study, (candidate, own) in found.items():
+        into, key = place(folder, study), f"{VERSION}-{predictions.key(candidate, held_out, tta)}"
         if is_done(into, key):
             continue
         trial, files = folder.trial(candidate.trial.id).absolute(), [file.absolute() for file in candidate.files]
-        own, cpus = predicted.probabilities["selection"][member], candidate.resources.cpus_per_worker
+        cpus = candidate.resources.cpus_per_worker
         jobs.append((trial, files, where, own, into.absolute(), _told(candidate, key), cpus))
         resources.append(candidate.resources)
     results = tasks.run(_examine, jobs, resources)
@@ -59,8 +93,8 @@ def is_done(folder: AnyPath, key: str) -> bool:
 
 
 def _told(candidate: Candidate, key: str) -> dict[str, Any]:
-    model = candidate.trial.settings["model"]["name"]
-    return {"key": key, "study": candidate.trial.study, "name": candidate.name, "model": model}
+    trial = candidate.trial
+    return {"key": key, "study": trial.study, "name": candidate.name, "model": trial.architecture}
 
 
 def _examine(*job: Any) -> None:

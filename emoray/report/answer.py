@@ -4,9 +4,12 @@ The one rule to know: the choice was made on validation and selection images, so
 what was chosen and never choose by it; and an ensemble whose cross-fitted gain may be chance is not recommended.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from emoray import readings
+from emoray.blend import Blend
 from emoray.report.charts import score_title, title
 from emoray.report.run import Interval, Run, interval
 from emoray.report.tables import savings
@@ -71,39 +74,50 @@ def _sentences(run: Run, members: list[dict[str, Any]], test: dict[str, Any], sc
     if not score:
         return ["No test scores are recorded in this run, so there is no figure that the choice cannot have flattered."]
     sentences = []
+    several = readings.told(run.ensemble.get("test_reads") or [])
     if "images" in test:
-        sentences.append(
-            f"Measured once on {test['images']:,} test images that nothing was chosen on; "
-            f"the 95 % interval is {score.low:.3f} to {score.high:.3f}."
-        )
+        measured = f"Measured {'' if several else 'once '}on {test['images']:,} test images"
+        unseen = "" if several else " that nothing was chosen on"
+        sentences.append(f"{measured}{unseen}; the 95 % interval is {score.low:.3f} to {score.high:.3f}.")
+    if several:
+        sentences.append(several)
     gain = interval((test.get("gain") or {}).get(_metric(run, test)))
     sentences += _choice(run)
     if gain and _used(run) == "ensemble" and len(members) > 1:
         sentences.append(_gain(gain, str((test.get("best_single") or {}).get("trial", "the best single model"))))
     elif gain and _used(run) != "ensemble":
         sentences.append(f"On test the ensemble differs by {signed(gain.estimate)}, {_bounds(gain)}.")
-    return sentences
+    return [*sentences, *(run.ensemble.get("notes") or [])]
 
 
 def _choice(run: Run) -> list[str]:
     """Why the ensemble is recommended, or why not: its gain on selection images that it was not fitted to."""
-    method = str(run.ensemble.get("method"))
-    entry = (run.ensemble.get("methods") or {}).get(method) or {}
+    method = run.method
+    entry = (run.ensemble.get("methods") or {}).get(run.ensemble.get("method")) or {}
     gain, used = interval(entry.get("gain_over_single")), _used(run)
     if gain is None:
         return []
-    members = sum(bool(member.get("weight")) for member in run.ensemble.get("candidates") or [])
+    members = _members(run, entry)
     told = f"its gain over the best single model is {signed(gain.estimate)}, {_bounds(gain)}"
     if run.ensemble.get("use", "auto") != "auto":
         return [f"That was asked for. On selection images that the {method} ensemble was not fitted to, {told}."]
     if used == "ensemble":
-        return [f"It was chosen because on selection images that it was not fitted to, {told}."]
+        several = len(run.ensemble.get("members") or []) > 1
+        chosen = f"It is the {method} ensemble, chosen" if several else "It was chosen"
+        return [f"{chosen} because on selection images that it was not fitted to, {told}."]
     if members == 1:
         return [f"The {method} ensemble gives all its weight to one model."]
     return [
         f"The {method} ensemble of {members} models is not recommended: on selection images that it was not fitted to, "
         f"{told}."
     ]
+
+
+def _members(run: Run, entry: Mapping[str, Any]) -> int:
+    """How many models the fitted ensemble consists of."""
+    if entry.get("blend"):
+        return len(Blend.from_json(entry["blend"]).used)
+    return sum(bool(member.get("weight")) for member in run.ensemble.get("candidates") or [])
 
 
 def _gain(gain: Interval, single: str) -> str:

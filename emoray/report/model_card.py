@@ -5,6 +5,7 @@ After Mitchell et al. 2019, "Model cards for model reporting". The one rule: it 
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def markdown(run: Run) -> str:
         splits=splits,
         classes=classes,
         members=[(member, trials.get(str(member.get("trial")))) for member in members],
-        settings=lambda trial: json.dumps(trial.settings, sort_keys=True),
+        as_json=partial(json.dumps, sort_keys=True),
         seed=(yaml.safe_load(run.sweep) or {}).get("seed"),
         pretrained=_pretrained(members, trials),
     )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from emoray import storage
+from emoray import intact, storage
 from emoray.errors import UserError
 from emoray.storage import AnyPath
 
@@ -63,6 +63,19 @@ class Trial:
         return int(self.settings.get("epochs") or self.epochs)
 
 
+class Loadable(NamedTuple):
+    """A model that can be loaded by itself. `files` are relative to the run folder; None for the best of its trial."""
+
+    what: str
+    name: str
+    trial: str
+    files: list[str] | None
+
+    @property
+    def weights(self) -> list[str]:
+        return self.files or [f"trials/{self.trial}/checkpoint/best.npz"]
+
+
 @dataclass(frozen=True)
 class Run:
     """All that the page tells. `ensemble`, `manifest`, `pictures` and `versions` are the JSON files as they are, {}
@@ -99,6 +112,26 @@ class Run:
     def best(self) -> Trial | None:
         return max(self.scored, key=lambda trial: trial.score or 0.0, default=None)
 
+    @property
+    def method(self) -> str:
+        """The method of the ensemble, and what it chose where it chooses among others."""
+        method, picked = str(self.ensemble.get("method")), self.ensemble.get("picked")
+        return method if picked in (None, method) else f"{method} ({picked})"
+
+    @property
+    def single(self) -> Loadable | None:
+        """The model to load where one shall do: the recommended, the best beside the ensemble, or the best trial's."""
+        members, test = self.ensemble.get("members") or [], self.ensemble.get("test") or {}
+        alone = len(members) == 1
+        told = members[0] if alone else test.get("best_single") or {}
+        wanted = told.get("name") or told.get("trial")
+        candidates = self.ensemble.get("candidates") or []
+        found = next((one for one in candidates if wanted in (one.get("name"), one.get("trial"))), None)
+        if found is not None:
+            what = "The recommended model" if alone else "The best single model"
+            return Loadable(what, str(found.get("name") or found["trial"]), found["trial"], found.get("files"))
+        return None if self.best is None else Loadable("The best trial so far", self.best.name, self.best.name, None)
+
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "log_loss")
 
@@ -123,7 +156,7 @@ def read(folder: AnyPath) -> Run:
         quarantined=manifest.get("quarantined") or Counter(row.get("reason", "") for row in quarantine),
         quarantine=tuple(quarantine),
         pictures=_json(folder / "report" / "pictures.json"),
-        insides=_insides(folder / "report", ensemble),
+        insides=_insides(folder / "report", ensemble, rows),
         versions=_json(folder / "versions.json"),
     )
 
@@ -139,12 +172,14 @@ def _candidates(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _insides(folder: AnyPath, ensemble: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """What is known of the inside of each candidate study's best model, in the order of the candidates."""
+def _insides(folder: AnyPath, ensemble: Mapping[str, Any], rows: list[dict[str, str]]) -> tuple[Mapping[str, Any], ...]:
+    """What is known of the inside of each study's best model: the candidates', the others', and what has none."""
     files: list[AnyPath] = sorted(folder.glob("*/inside.json"), key=str)
     found = {told["study"]: told for path in files if "study" in (told := _json(path))}
-    studies = dict.fromkeys(candidate.get("study") for candidate in ensemble.get("candidates") or [])
-    return tuple(found[study] for study in studies if study in found)
+    listed = [candidate.get("study") for candidate in ensemble.get("candidates") or []]
+    studies = dict.fromkeys([*listed, *(row.get("study") for row in rows)]) if listed else {}
+    ordered = [found[study] for study in studies if study in found]
+    return tuple(sorted(ordered, key=lambda told: "error" in told))
 
 
 def interval(value: object) -> Interval | None:
@@ -156,11 +191,12 @@ def interval(value: object) -> Interval | None:
 
 
 def _trial(run: AnyPath, candidates: Mapping[str, Mapping[str, str]], row: Mapping[str, str]) -> Trial:
-    folder, candidate = run / "trials" / row["trial"], candidates.get(row["trial"], {})
+    name = intact.name(row.get("trial"), run / "trials.csv")
+    folder, candidate = run / "trials" / name, candidates.get(name, {})
     settings = json.loads(row.get("settings") or "{}") or _json(folder / "settings.json").get("settings", {})
     metrics = {name: number for name in METRICS if (number := _number(row.get(name))) is not None}
     return Trial(
-        name=row["trial"],
+        name=name,
         study=row.get("study") or row.get("model", ""),
         model=row.get("model", ""),
         status=row.get("status", ""),
@@ -191,9 +227,15 @@ def _rows(path: AnyPath) -> list[dict[str, str]]:
 
 def _json(path: AnyPath) -> dict[str, Any]:
     """A JSON file without its nulls: a key that is there with nothing to tell is the same as one that is missing."""
-    return json.loads(
-        storage.text(path) or "{}", object_hook=lambda found: {k: v for k, v in found.items() if v is not None}
-    )
+    try:
+        found = json.loads(storage.text(path) or "{}", object_hook=_told)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged or cut off ({error}); delete it and finalize again") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _told(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _text(path: AnyPath) -> str:

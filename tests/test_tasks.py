@@ -1,0 +1,43 @@
+"""Tasks on the cluster: what they get of its machines."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+
+import ray
+
+from emoray import tasks
+from emoray.config import Resources
+
+
+def seen(number, meeting):
+    (meeting / str(number)).touch()
+    while len(list(meeting.iterdir())) < 2:  # both at once, or one after the other might get the same
+        time.sleep(0.05)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+print(tasks.run(seen, [(number, Path(sys.argv[1])) for number in range(2)], [Resources(cpus_per_worker=1)] * 2))
+ray.shutdown()
+"""
+
+
+def test_tasks_take_a_gpu_each_where_some_are_free(tmp_path: Path) -> None:
+    """The trials asked for none; the two GPUs are Ray's word for it, there is no device."""
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(meeting)], env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] in ("['0', '1']", "['1', '0']")
