@@ -7,8 +7,8 @@ what was chosen and never choose by it; and an ensemble whose cross-fitted gain 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from emoray.report.charts import score_title, title
 from emoray.report.run import Interval, Run, interval
+from emoray.report.scores import natural, score_title, title
 from emoray.report.tables import savings
 
 
@@ -37,7 +37,8 @@ def answer(run: Run) -> Answer:
         return Answer("No trial has a score yet.", (_without_scores(run),), tuple(facts))
     if not members:
         headline = (
-            f"The best trial so far is {run.best.name}: {score_title(run)} {plain(run.best.score)} on validation."
+            f"The best trial so far is {run.best.name}: "
+            f"{score_title(run)} {plain(natural(run, run.best.score))} on validation."
         )
         sentences = [
             "Nothing has been measured on test images: this run has no ensemble.json, so it was not finalized."
@@ -136,7 +137,7 @@ def _scores(run: Run, test: dict[str, Any]) -> list[Fact]:
         name = "gain over the best single model" if _used(run) == "ensemble" else "what the ensemble would gain"
         facts.append(Fact(name, signed(gain.estimate), note))
     if not facts and run.best is not None:
-        facts.append(Fact(f"best validation {score_title(run)}", plain(run.best.score), run.best.name))
+        facts.append(Fact(f"best validation {score_title(run)}", plain(natural(run, run.best.score)), run.best.name))
     return facts
 
 
