@@ -48,7 +48,7 @@ def chart(run: Run) -> Chart | None:
         "hovertemplate": "%{hovertext}<extra></extra>",
         "cliponaxis": False,
     }
-    x_axis = axis("images on which the others differ", tickformat=".0%", range=_range(across))
+    x_axis = axis("images on which the others differ", tickformat=".1~%", range=_range(across))
     y_axis = axis(f"{title(name)} on selection{direction(name)}", range=_range(up))
     summary = f"{title(name)} and disagreement of {len(placed)} candidates on the selection images"
     return Chart("members", {"data": [trace], "layout": layout(x_axis, y_axis)}, summary)

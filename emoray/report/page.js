@@ -90,44 +90,40 @@
     if (coarse) layout.dragmode = false;
     layout.width = box.clientWidth;
     layout.height ??= box.clientHeight;
-    if (box.layout) layout.selections = box.layout.selections;
+    if (filters) filter(box, data, layout.selections = box.layout?.selections || []);
     const buttons = [["toImage"], filters ? ["select2d"] : ["zoom2d", "pan2d", "resetScale2d"]];
     const first = !box.data;
     Plotly.react(box, data, layout, { displaylogo: false, modeBarButtons: buttons, doubleClick: filters ? false : "reset+autosize" });
     if (first) listen(box, filters);
-    if (filters) keep(box);
   }
 
   function listen(box, filters) {
     box.on("plotly_hover", ({ points: [point] }) => show(box, point.data.meta?.trial));
     box.on("plotly_unhover", () => show(box, null));
-    if (!filters) return;
-    for (const event of ["plotly_selected", "plotly_relayout"]) box.on(event, () => keep(box));
-    box.on("plotly_doubleclick", () => { Plotly.relayout(box, { selections: [] }); });
+    if (filters) box.on("plotly_relayout", () => draw(box));
   }
 
-  const lines = (box) => box.data.flatMap((trace, i) => (trace.meta?.trial ? [i] : []));
   const own = new WeakMap(); // the opacity that a trace has by itself
 
-  // Trials outside the filters are nearly gone; those beside the one under the pointer step back.
+  // The trials beside the one under the pointer step back.
   function show(box, trial) {
-    const shown = lines(box);
+    const shown = box.data.flatMap((trace, i) => (trace.meta?.trial ? [i] : []));
     if (!shown.length) return;
     const opacity = shown.map((i) => {
       const trace = box.data[i];
       if (!own.has(trace)) own.set(trace, trace.opacity);
-      if (box.out?.has(trace.meta.trial)) return 0.04;
-      return !trial ? own.get(trace) : trace.meta.trial === trial ? 1 : 0.15;
+      return !trial ? own.get(trace) : trace.meta.trial === trial ? 1 : Math.min(own.get(trace), 0.15);
     });
     Plotly.restyle(box, { opacity }, shown);
   }
 
-  // Which trials pass the boxes that were drawn: one of those over each axis that has any.
-  function keep(box) {
+  // Keeps the trials that pass the boxes that were drawn, one of those over each axis that has any; the others are nearly
+  // gone, and nameless.
+  function filter(box, data, selections) {
     const ranges = new Map();
-    for (const { x0, x1, y0, y1 } of box.layout.selections || []) {
+    for (const { x0, x1, y0, y1 } of selections) {
       const last = Math.max(x0, x1);
-      for (let axis = Math.ceil(Math.min(x0, x1)); axis <= last; axis += 1) {
+      for (let axis = Math.max(0, Math.ceil(Math.min(x0, x1))); axis <= last; axis += 1) {
         ranges.set(axis, [...(ranges.get(axis) || []), [Math.min(y0, y1), Math.max(y0, y1)]]);
       }
     }
@@ -135,11 +131,16 @@
       const height = y[x.indexOf(axis)];
       return height === undefined || pairs.some(([low, high]) => height >= low && height <= high);
     });
-    const trials = lines(box).map((i) => box.data[i]);
-    box.out = new Set(trials.filter((trace) => !passes(trace)).map((trace) => trace.meta.trial));
+    const trials = data.filter((trace) => trace.meta?.trial);
+    const out = trials.filter((trace) => !passes(trace));
+    for (const trace of out) Object.assign(trace, { opacity: 0.04, hovertemplate: "", hoverinfo: "skip" });
     const told = box.closest(".panel").querySelector(".kept");
-    told.textContent = ranges.size ? `${trials.length - box.out.size} of ${trials.length} trials kept` : "";
-    show(box, null);
+    told.textContent = ranges.size ? `${trials.length - out.length} of ${trials.length} trials kept` : "";
+    if (!ranges.size) return;
+    const clear = document.createElement("button");
+    Object.assign(clear, { type: "button", className: "more", textContent: "Show all" });
+    clear.addEventListener("click", () => Plotly.relayout(box, { selections: [] }));
+    told.append(" ", clear);
   }
 
   const watcher = new IntersectionObserver((entries) => {

@@ -105,6 +105,8 @@ def _ticks(columns: Sequence[Column]) -> dict[str, Any]:
             # Lines run under the labels.
             "shadow": ", ".join(["0 0 3px var(--paper)"] * 4),
         },
+        # Plotly would pale what lies outside the boxes of a filter; page.js does so with lines, and only with them.
+        "unselected": {"textfont": {"color": "var(--ink)"}},
         "cliponaxis": False,
         "hoverinfo": "skip",
     }
@@ -130,8 +132,8 @@ def _colours(run: Run, ends: Range) -> dict[str, Any]:
                 "orientation": "h",
                 "x": 0,
                 "xanchor": "left",
-                "y": 1.1,
-                "yanchor": "bottom",
+                "y": -0.03,
+                "yanchor": "top",
                 "lenmode": "pixels",
                 "len": 240,
                 "thickness": 10,
