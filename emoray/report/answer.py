@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from emoray import readings
 from emoray.blend import Blend
-from emoray.report.charts import score_title, title
 from emoray.report.run import Interval, Run, interval
+from emoray.report.scores import natural, score_title, title
 from emoray.report.tables import savings
 
 
@@ -40,7 +40,8 @@ def answer(run: Run) -> Answer:
         return Answer("No trial has a score yet.", (_without_scores(run),), tuple(facts))
     if not members:
         headline = (
-            f"The best trial so far is {run.best.name}: {score_title(run)} {plain(run.best.score)} on validation."
+            f"The best trial so far is {run.best.name}: "
+            f"{score_title(run)} {plain(natural(run, run.best.score))} on validation."
         )
         sentences = [
             "Nothing has been measured on test images: this run has no ensemble.json, so it was not finalized."
@@ -150,7 +151,7 @@ def _scores(run: Run, test: dict[str, Any]) -> list[Fact]:
         name = "gain over the best single model" if _used(run) == "ensemble" else "what the ensemble would gain"
         facts.append(Fact(name, signed(gain.estimate), note))
     if not facts and run.best is not None:
-        facts.append(Fact(f"best validation {score_title(run)}", plain(run.best.score), run.best.name))
+        facts.append(Fact(f"best validation {score_title(run)}", plain(natural(run, run.best.score)), run.best.name))
     return facts
 
 

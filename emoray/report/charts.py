@@ -1,118 +1,36 @@
-"""Line and point charts as plain values: paths in a square of 1000 x 1000 and ticks in percent.
-
-The template draws a chart as one stretched SVG with HTML labels around it, so that it fits every width, follows the
-page's colours and prints; page.js only adds what the pointer is over. The one rule to know: y grows upwards in the data
-and downwards in a path.
-"""
+"""The charts of the page, but for those of settings, which stand in settings.py and importance.py."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any
 
-from matplotlib.ticker import MaxNLocator
-
+from emoray.report.figure import (
+    EPOCHS,
+    SCORES,
+    Chart,
+    axis,
+    clipped,
+    colour,
+    dash,
+    label,
+    layout,
+    margined,
+    plain,
+    robust,
+    rounded,
+    symbol,
+    whole,
+)
 from emoray.report.run import Run, Trial
+from emoray.report.scores import LOWER, direction, natural, number, score_title, title
+from emoray.report.tables import Method
 
-SIDE = 1000
 MOST_POINTS = 60_000
-"""Points in all the curves of one chart; beyond it every k-th epoch is drawn, or 2,000 trials would not open."""
+"""Points in all the curves of one chart; beyond it every k-th epoch is drawn."""
+MOST_CURVES = 300
+"""Curves in one chart, those of the best trials; beyond it nobody can tell them apart, and the page becomes slow."""
 
 CURVES = ("accuracy", "macro_f1", "balanced_accuracy", "log_loss", "train_loss", "train_accuracy")
-TITLES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "log_loss": "log-loss",
-    "train_loss": "training loss",
-    "train_accuracy": "training accuracy",
-}
-
-
-class Tick(NamedTuple):
-    """A label `at` percent from the left or from the bottom."""
-
-    at: float
-    text: str
-
-
-class Series(NamedTuple):
-    """A line or a point: `study` chooses its colour, None for none; `label` is what the pointer shows, if anything."""
-
-    trial: str
-    study: int | None
-    label: str
-    path: str
-    role: str = "line"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The range of an axis; `whole` for counts, which have no ticks between them."""
-
-    low: float
-    high: float
-    whole: bool = False
-
-    def at(self, value: float) -> float:
-        """0 at the low end, 1 at the high end."""
-        return (value - self.low) / (self.high - self.low)
-
-    def ticks(self, count: int = 5) -> list[Tick]:
-        inside = [
-            value
-            for value in MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=self.whole).tick_values(
-                self.low, self.high
-            )
-            if 0 <= self.at(value) <= 1
-        ]
-        return [Tick(round(100 * self.at(value), 2), number(value)) for value in inside]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """What the template needs to draw one chart; `name` is also the label of its tab."""
-
-    name: str
-    x_title: str
-    y_title: str
-    x: Scale
-    y: Scale
-    series: tuple[Series, ...]
-    summary: str
-    note: str = ""
-    points: bool = False
-
-    @property
-    def grid(self) -> str:
-        return "".join(f"M0,{SIDE - 10 * tick.at:g}H{SIDE}" for tick in self.y.ticks())
-
-
-def title(metric: str) -> str:
-    """A metric's name for people."""
-    return TITLES.get(metric, metric.replace("_", " "))
-
-
-def score_title(run: Run) -> str:
-    """The name of the trials' score, which is always higher for better and so negates log-loss."""
-    return f"negated {title(run.metric)}" if run.metric == "log_loss" else title(run.metric)
-
-
-def number(value: float) -> str:
-    """A short number for an axis: 0.25, 12, 3e-05."""
-    return f"{0 if abs(value) < 1e-12 else value:.4g}".replace("e-0", "e-")
-
-
-def path(points: Sequence[tuple[float, float | None]], x: Scale, y: Scale) -> str:
-    """An SVG path through `points`, broken where y is None; a lone point becomes a dot (its line's round cap)."""
-    parts, open_ = [], False
-    for at, value in points:
-        if value is None:
-            open_ = False
-            continue
-        parts.append(f"{'L' if open_ else 'M'}{_place(x.at(at))},{_place(1 - y.at(value))}")
-        open_ = True
-    return parts[0] + "h0" if len(parts) == 1 else "".join(parts)
 
 
 def learning_curves(run: Run) -> list[Chart]:
@@ -122,73 +40,103 @@ def learning_curves(run: Run) -> list[Chart]:
 
 
 def _curves(run: Run, metric: str) -> Chart:
-    trials = [trial for trial in run.trials if _drawn(trial.history.get(metric))]
-    values = sorted(value for trial in trials for value in trial.history[metric] if value is not None)
-    y, cut = _robust(values)
-    longest = max(len(trial.history[metric]) for trial in trials)
-    x = Scale(1, longest, whole=True) if longest > 1 else Scale(0, 2, whole=True)
-    step = 1 + len(values) // MOST_POINTS
-    best = run.best.name if run.best else ""
-    series = []
+    found = [trial for trial in run.trials if _drawn(trial.history.get(metric))]
     # The best trial is drawn last, over the others.
-    for trial in sorted(trials, key=lambda trial: trial.name == best):
-        points = list(enumerate(trial.history[metric], start=1))
-        line = path(points[::step] + points[-1:] * (step > 1), x, y)
-        role = "line best" if trial.name == best else "line"
-        series.append(Series(trial.name, run.studies.index(trial.study), _label(trial), line, role))
+    trials = sorted(found, key=lambda trial: -math.inf if trial.score is None else trial.score)[-MOST_CURVES:]
+    values = [value for trial in trials for value in trial.history[metric] if value is not None]
+    ends, step = robust(values, EPOCHS), 1 + len(values) // MOST_POINTS
+    longest = max(len(trial.history[metric]) for trial in trials)
+    best = run.best.name if run.best else ""
+    traces = [_curve(run, trial, metric, step, trial.name == best) for trial in trials]
     side = "training" if metric.startswith("train_") else "validation"
-    notes = ["The best trial is drawn bold."] if any(s.role == "line best" for s in series) else []
-    notes += ["Values outside the range of nearly all epochs are cut off."] if cut else []
+    notes = [f"The {len(trials)} best of {len(found)} trials are drawn."] if len(found) > len(trials) else []
+    notes += ["The best trial is drawn bold."] if any(trial.name == best for trial in trials) else []
+    notes += ["Values far from nearly all others are cut off; a double click shows them."] if ends.cut else []
     notes += [f"Every {step}th epoch is drawn."] if step > 1 else []
-    return Chart(
-        name=title(metric),
-        x_title="epoch",
-        y_title=f"{title(metric)} on {side}",
-        x=x,
-        y=y,
-        series=tuple(series),
-        summary=f"{title(metric)} by epoch of {len(trials)} trials, from {number(values[0])} to {number(values[-1])}",
-        note=" ".join(notes),
-    )
+    x = axis("epoch", range=[1, longest] if longest > 1 else [0, 2], showgrid=False, showline=True, **whole(longest))
+    y = axis(f"{title(metric)} on {side}{direction(metric)}", range=margined(ends))
+    summary = f"{title(metric)} by epoch of {len(trials)} trials, from {number(min(values))} to {number(max(values))}"
+    return Chart(title(metric), {"data": traces, "layout": layout(x, y)}, summary, " ".join(notes))
+
+
+def _curve(run: Run, trial: Trial, metric: str, step: int, best: bool) -> dict[str, Any]:
+    points = list(enumerate(trial.history[metric], start=1))
+    points = points[::step] + points[-1:] * (step > 1 and len(points) % step != 1)
+    study = run.studies.index(trial.study)
+    return {
+        "type": "scatter",
+        # A lone epoch has no line.
+        "mode": "lines" if sum(value is not None for _, value in points) > 1 else "markers",
+        "x": [epoch for epoch, _ in points],
+        "y": rounded([value for _, value in points]),
+        "line": {"color": colour(study), "dash": dash(study), "width": 3.2 if best else 1.4},
+        "marker": {"color": colour(study), "symbol": symbol(study), "size": 9 if best else 7},
+        "opacity": 1 if best else 0.65,
+        "meta": {"trial": trial.name, "study": study, "label": label(run, trial)},
+        "hovertemplate": "%{meta.label}<br>epoch %{x}: %{y:.4g}<extra></extra>",
+    }
 
 
 def progress(run: Run) -> list[Chart]:
     """The score of every trial and the best so far: by the order of the trials, and by the time that they trained."""
-    trials = run.scored
-    if not trials:
+    scored = {trial.name for trial in run.scored}
+    if not scored:
         return []
     hours, spent = [], 0.0
-    scored = {trial.name for trial in trials}
     for trial in run.trials:
         spent += trial.seconds
         if trial.name in scored:
             hours.append(spent)
     divisor, unit = (3600, "hours") if spent > 2 * 3600 else (60, "minutes")
     order = [float(i) for i, trial in enumerate(run.trials, start=1) if trial.name in scored]
-    by_trial = _progress(run, trials, order, len(run.trials), "trial", "trials")
-    by_time = _progress(
-        run, trials, [h / divisor for h in hours], spent / divisor, "time", f"{unit} of training, added up"
-    )
-    return [by_trial, replace(by_time, note="The time of trials that ran side by side is added up.")]
+    by_time = [h / divisor for h in hours]
+    note = "The time of trials that ran side by side is added up."
+    return [
+        _progress(run, order, len(run.trials), "trial", axis("trials", **whole(len(run.trials)))),
+        _progress(run, by_time, spent / divisor, "time", axis(f"{unit} of training, added up"), note),
+    ]
 
 
-def _progress(run: Run, trials: list[Trial], places: list[float], end: float, name: str, x_title: str) -> Chart:
-    scores = [trial.score for trial in trials if trial.score is not None]
-    x, (y, cut) = Scale(0, end * 1.02 or 1, whole=name == "trial"), _robust(sorted(scores))
-    stairs: list[tuple[float, float | None]] = []
-    best = -math.inf
-    for place, score in zip(places, scores, strict=True):
-        if score > best:
-            stairs += [(place, best)] if stairs else []
-            stairs.append((place, best := score))
-    stairs.append((end, best))
-    series = [Series("", None, "", path(stairs, x, y), "stairs")]
-    for trial, place, score in zip(trials, places, scores, strict=True):
-        study = run.studies.index(trial.study)
-        series.append(Series(trial.name, study, _label(trial), path([(place, score)], x, y), "point"))
-    summary = f"score of {len(trials)} trials by {x_title}; the best is {number(best)}"
-    note = "Scores far below the others are cut off." if cut else ""
-    return Chart(name, x_title, f"{score_title(run)} on validation", x, y, tuple(series), summary, note, points=True)
+def _progress(run: Run, places: list[float], end: float, name: str, x: dict[str, Any], note: str = "") -> Chart:
+    trials = run.scored
+    scores = [score for trial in trials if (score := natural(run, trial.score)) is not None]
+    ends, better = robust(scores, SCORES), min if run.metric in LOWER else max
+    stairs = [better(scores[: i + 1]) for i in range(len(scores))]
+    best_so_far = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": rounded([*places, end]),
+        "y": rounded([*stairs, stairs[-1]]),
+        "line": {"color": colour(None), "width": 1.5, "shape": "hv"},
+        "name": "best so far",
+        "hoverinfo": "skip",
+    }
+    points = [
+        _points(run, study, [(place, score, trial) for place, score, trial in zip(places, scores, trials, strict=True)])
+        for study in range(len(run.studies))
+    ]
+    x |= {"range": [0, end * 1.03 or 1], "showgrid": False, "showline": True}
+    y = axis(f"{score_title(run)} on validation{direction(run.metric)}", range=margined(ends))
+    summary = f"score of {len(trials)} trials by {name}; the best is {number(stairs[-1])}"
+    notes = [note] if note else []
+    notes += ["Scores far from the others are cut off; a double click shows them."] if ends.cut else []
+    figure = {"data": [best_so_far, *(trace for trace in points if trace["x"])], "layout": layout(x, y)}
+    return Chart(name, figure, summary, " ".join(notes))
+
+
+def _points(run: Run, study: int, spots: list[tuple[float, float, Trial]]) -> dict[str, Any]:
+    own = [spot for spot in spots if spot[2].study == run.studies[study]]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": rounded([place for place, _, _ in own]),
+        "y": rounded([score for _, score, _ in own]),
+        "marker": {"color": colour(study), "symbol": symbol(study), "size": 9, "opacity": 0.9},
+        "name": plain(run.studies[study]),
+        "hovertext": [label(run, trial) for _, _, trial in own],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "meta": {"study": study},
+    }
 
 
 def reliability(bins: Sequence[Sequence[float]]) -> Chart | None:
@@ -196,64 +144,80 @@ def reliability(bins: Sequence[Sequence[float]]) -> Chart | None:
     filled = [row for row in bins if len(row) == 3 and row[2]]
     if not filled:
         return None
-    unit = Scale(0, 1)
-    line = path([(row[0], row[1]) for row in filled], unit, unit)
-    dots = [
-        Series(
-            "",
-            0,
-            f"confidence {row[0]:.2f}, accuracy {row[1]:.2f}\n{row[2]:,.0f} images",
-            path([(row[0], row[1])], unit, unit),
-            "point",
-        )
-        for row in filled
-    ]
-    series = (Series("", None, "", f"M0,{SIDE}L{SIDE},0", "diagonal"), Series("", 0, "", line), *dots)
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, 1],
+        "y": [0, 1],
+        "line": {"color": "var(--soft)", "width": 1, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    groups = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": rounded([row[0] for row in filled]),
+        "y": rounded([row[1] for row in filled]),
+        "line": {"color": colour(0), "width": 1.6},
+        "marker": {"color": colour(0), "size": 9},
+        "customdata": [row[2] for row in filled],
+        "hovertemplate": "confidence %{x:.2f}, accuracy %{y:.2f}<br>%{customdata:,} images<extra></extra>",
+        "cliponaxis": False,
+    }
+    unit = {"range": [0, 1], "constrain": "domain", "showline": True}
+    y = axis("accuracy", **unit, scaleanchor="x")
     summary = f"accuracy by confidence in {len(filled)} bins; the diagonal is perfect calibration"
-    return Chart("reliability", "confidence", "accuracy", unit, unit, series, summary, points=True)
+    return Chart("reliability", {"data": [diagonal, groups], "layout": layout(axis("confidence", **unit), y)}, summary)
 
 
-def members(run: Run) -> Chart | None:
-    """Each candidate's score on selection by how often the others predict another class."""
-    listed = (run.ensemble.get("comparison") or {}).get("listed") or []
-    metric = run.metric if listed and run.metric in listed[0] else "accuracy"
-    spots = [(one, one.get("disagreement"), one.get(metric)) for one in listed]
-    placed = [(one, x, y) for one, x, y in spots if x is not None and y is not None]
-    if len(placed) < 2:
+def gains(methods: Sequence[Method]) -> Chart | None:
+    """The gain of each ensemble method over the best single model, cross-fitted and in-sample."""
+    known = [(method, method.over_single) for method in methods if method.over_single]
+    if not known:
         return None
-    (x, _), (y, _) = (_robust(sorted(spot[i] for spot in placed)) for i in (1, 2))
-    series = []
-    for one, across, up in placed:
-        study = run.studies.index(one["study"]) if one.get("study") in run.studies else 0
-        label = f"{one.get('name')}\n{title(metric)} {up:.3f}, differs from the others on {across:.0%}"
-        series.append(
-            Series(str(one.get("trial") or one.get("name")), study, label, path([(across, up)], x, y), "point")
-        )
-    summary = f"{title(metric)} and disagreement of {len(placed)} candidates on the selection images"
-    x_title = "disagreement with the others, mean share of images"
-    return Chart("members", x_title, f"{title(metric)} on selection", x, y, tuple(series), summary, points=True)
+    rows = [(method.name, gain.estimate, gain.low, gain.high) for method, gain in known]
+    x = axis("gain over the best single model", zeroline=True, zerolinecolor="var(--soft)")
+    chart = intervals("gains", rows, x)
+    chart.figure["data"].append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [method.in_sample_gain for method, _ in known],
+            "y": list(range(len(known))),
+            "hovertext": [plain(method.name) for method, _ in known],
+            "marker": {"color": colour(1), "symbol": "circle-open", "size": 11, "line": {"width": 2}},
+            "hovertemplate": "%{hovertext}: in-sample %{x:+.4f}<extra></extra>",
+        }
+    )
+    return chart
 
 
-def _label(trial: Trial) -> str:
-    score = "no score" if trial.score is None else f"best {trial.score:.3f}"
-    kind = trial.study if trial.study == trial.model else f"{trial.study} ({trial.model})"
-    return f"{trial.name}\n{kind}, {trial.status}, {score}"
-
-
-def _robust(ordered: Sequence[float]) -> tuple[Scale, bool]:
-    """A scale for sorted values and whether it cuts some off: one diverged trial must not flatten all the others."""
-    low, high = ordered[0], ordered[-1]
-    near, far = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
-    reach = 2 * (far - near)
-    if reach > 0:
-        low, high = max(low, near - reach), min(high, far + reach)
-    margin = 0.04 * (high - low) or max(0.01, abs(high) * 0.1)
-    return Scale(low - margin, high + margin), low > ordered[0] or high < ordered[-1]
+def intervals(name: str, rows: Sequence[tuple[str, float, float, float]], x: dict[str, Any]) -> Chart:
+    """A point with its interval for each (name, estimate, low, high), the first at the top."""
+    estimates, places = [row[1] for row in rows], list(range(len(rows)))
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": estimates,
+        "y": places,
+        "marker": {"color": colour(0), "size": 10},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [high - estimate for _, estimate, _, high in rows],
+            "arrayminus": [estimate - low for _, estimate, low, _ in rows],
+            "color": colour(0),
+            "thickness": 3,
+            "width": 0,
+        },
+        "hovertext": [f"{plain(n)}: {number(e)}<br>{number(low)} to {number(high)}" for n, e, low, high in rows],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "cliponaxis": False,
+    }
+    names = [clipped(row[0]) for row in rows]
+    y = axis("", tickvals=places, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False)
+    told = "; ".join(f"{n} {number(e)}, {number(low)} to {number(high)}" for n, e, low, high in rows)
+    return Chart(name, {"data": [trace], "layout": layout(x, y, height=80 + 32 * len(rows))}, told)
 
 
 def _drawn(values: Sequence[float | None] | None) -> bool:
     return any(value is not None for value in values or ())
-
-
-def _place(share: float) -> str:
-    return f"{SIDE * share:.1f}".removesuffix(".0")

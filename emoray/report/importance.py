@@ -15,11 +15,12 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from emoray.report import settings
+from emoray.report import charts, settings
+from emoray.report.figure import Chart, axis
 from emoray.report.run import Run, Trial
 
 FEWEST = 10
-RESAMPLES = 24
+RESAMPLES = 100
 BEST_TRIALS = 5
 """Optuna asks for at least so many trials above the quantile that counts as good."""
 WIDE = 20.0
@@ -52,6 +53,13 @@ def importances(run: Run) -> list[StudyImportance]:
         if names:
             result.append(StudyImportance(study, len(trials), tuple(_of(trials, names))))
     return result
+
+
+def chart(study: StudyImportance) -> Chart | None:
+    """Each setting's share with its interval; None where the trials were too few."""
+    rows = [(one.setting, one.share, one.low, one.high) for one in study.settings]
+    x = axis(f"importance in {study.trials} trials", tickformat=".0%", range=[0, 1.02])
+    return charts.intervals(study.study, rows, x) if rows else None
 
 
 def _of(trials: Sequence[Trial], names: Sequence[str]) -> list[Importance]:

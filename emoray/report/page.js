@@ -1,11 +1,11 @@
-// What the page cannot do without a script: sort tables, switch tabs, name the curve under the pointer, filter settings.
-// Everything is drawn already; without this file the page still reads and prints.
+// What the page cannot do without a script: sort tables, switch tabs, and have Plotly draw the charts.
+// Without it all tables and pictures still read and print.
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const number = (value) => Number(value.toPrecision(3)).toString();
 
-  // ---- Tables: a heading sorts, the best first for numbers; missing values always come last.
+  // ---- Tables: a heading sorts, the best first for numbers (less is better where data-lower says so); missing values
+  // always come last.
   for (const table of all("table.sortable")) {
     const body = table.tBodies[0];
     const headings = all("thead th", table);
@@ -16,7 +16,7 @@
       button.addEventListener("click", () => {
         const numeric = heading.classList.contains("n");
         const was = heading.getAttribute("aria-sort");
-        const up = was === "none" ? !numeric : was === "descending";
+        const up = was === "none" ? !numeric || "lower" in heading.dataset : was === "descending";
         const key = (row) => {
           const cell = row.cells[column];
           if (!numeric) return cell.textContent.trim().toLowerCase();
@@ -57,142 +57,115 @@
     }));
   }
 
+  // ---- Charts: drawn when they come into view, since a page may hold a hundred of them.
+  const root = document.documentElement;
+  const coarse = matchMedia("(pointer: coarse)").matches;
+  const boxes = all(".figure");
+  const hidden = new Set(); // studies, by number
+
+  // The figure of a box, in the colours that the page has now.
+  function read(box) {
+    const style = getComputedStyle(root);
+    const resolved = (key, value) => (/color|^\d+$|shadow/.test(key) && typeof value === "string"
+      ? value.replaceAll(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim()) : value);
+    const { data, layout } = JSON.parse(box.parentElement.querySelector("script").textContent, resolved);
+    const stops = ["--pale", "--middle", "--strong"].map((name) => channels(style.getPropertyValue(name).trim()));
+    for (const trace of data) {
+      if (trace.meta && "tone" in trace.meta) trace.line.color = mixed(stops, trace.meta.tone);
+      trace.visible = !hidden.has(trace.meta?.study);
+    }
+    return [data, layout];
+  }
+
+  const channels = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  function mixed(stops, part) {
+    const i = part < 0.5 ? 0 : 1;
+    return `rgb(${stops[i].map((from, c) => Math.round(from + (stops[i + 1][c] - from) * (2 * part - i)))})`;
+  }
+
+  function draw(box) {
+    const [data, layout] = read(box);
+    const filters = layout.dragmode === "select";
+    // A finger scrolls the page; to zoom or to filter it takes the buttons over the chart.
+    if (coarse) layout.dragmode = false;
+    layout.width = box.clientWidth;
+    layout.height ??= box.clientHeight;
+    if (filters) filter(box, data, layout.selections = box.layout?.selections || []);
+    const buttons = [["toImage"], filters ? ["select2d"] : ["zoom2d", "pan2d", "resetScale2d"]];
+    const first = !box.data;
+    Plotly.react(box, data, layout, { displaylogo: false, modeBarButtons: buttons, doubleClick: filters ? false : "reset+autosize" });
+    if (first) listen(box, filters);
+  }
+
+  function listen(box, filters) {
+    box.on("plotly_hover", ({ points: [point] }) => show(box, point.data.meta?.trial));
+    box.on("plotly_unhover", () => show(box, null));
+    if (filters) box.on("plotly_relayout", () => draw(box));
+  }
+
+  const own = new WeakMap(); // the opacity that a trace has by itself
+
+  // The trials beside the one under the pointer step back.
+  function show(box, trial) {
+    const shown = box.data.flatMap((trace, i) => (trace.meta?.trial ? [i] : []));
+    if (!shown.length) return;
+    const opacity = shown.map((i) => {
+      const trace = box.data[i];
+      if (!own.has(trace)) own.set(trace, trace.opacity);
+      return !trial ? own.get(trace) : trace.meta.trial === trial ? 1 : Math.min(own.get(trace), 0.15);
+    });
+    Plotly.restyle(box, { opacity }, shown);
+  }
+
+  // Keeps the trials that pass the boxes that were drawn, one of those over each axis that has any; the others are nearly
+  // gone, and nameless.
+  function filter(box, data, selections) {
+    const ranges = new Map();
+    for (const { x0, x1, y0, y1 } of selections) {
+      const last = Math.max(x0, x1);
+      for (let axis = Math.max(0, Math.ceil(Math.min(x0, x1))); axis <= last; axis += 1) {
+        ranges.set(axis, [...(ranges.get(axis) || []), [Math.min(y0, y1), Math.max(y0, y1)]]);
+      }
+    }
+    const passes = ({ x, y }) => [...ranges].every(([axis, pairs]) => {
+      const height = y[x.indexOf(axis)];
+      return height === undefined || pairs.some(([low, high]) => height >= low && height <= high);
+    });
+    const trials = data.filter((trace) => trace.meta?.trial);
+    const out = trials.filter((trace) => !passes(trace));
+    for (const trace of out) Object.assign(trace, { opacity: 0.04, hovertemplate: "", hoverinfo: "skip" });
+    const told = box.closest(".panel").querySelector(".kept");
+    told.textContent = ranges.size ? `${trials.length - out.length} of ${trials.length} trials kept` : "";
+    if (!ranges.size) return;
+    const clear = document.createElement("button");
+    Object.assign(clear, { type: "button", className: "more", textContent: "Show all" });
+    clear.addEventListener("click", () => Plotly.relayout(box, { selections: [] }));
+    told.append(" ", clear);
+  }
+
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      draw(target);
+    }
+  }, { rootMargin: "300px" });
+  const refresh = () => boxes.forEach((box) => { watcher.unobserve(box); watcher.observe(box); });
+  refresh();
+
+  let width = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; refresh(); } });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
+  addEventListener("beforeprint", () => { root.classList.add("printing"); boxes.forEach(draw); });
+  addEventListener("afterprint", () => { root.classList.remove("printing"); refresh(); });
+
   // ---- Studies: the legend shows and hides them in every chart.
   for (const button of all(".legend button")) {
     button.addEventListener("click", () => {
-      const shown = button.getAttribute("aria-pressed") !== "true";
-      button.setAttribute("aria-pressed", String(shown));
-      for (const line of all(`.series[data-study="${button.dataset.study}"][data-trial]`)) line.classList.toggle("off", !shown);
-    });
-  }
-
-  // ---- The trial under the pointer: named beside it, and marked in every chart and table.
-  const byTrial = new Map();
-  for (const element of all("[data-trial]")) {
-    if (!byTrial.has(element.dataset.trial)) byTrial.set(element.dataset.trial, []);
-    byTrial.get(element.dataset.trial).push(element);
-  }
-  let marked = null;
-  function mark(trial) {
-    if (trial === marked) return;
-    for (const element of byTrial.get(marked) || []) element.classList.remove("on");
-    for (const element of byTrial.get(trial) || []) {
-      element.classList.add("on");
-      // SVG has no z-index: the last one lies on top.
-      if (element.tagName === "path") element.parentNode.append(element);
-    }
-    document.body.classList.toggle("dim", Boolean(trial));
-    marked = trial;
-  }
-  const tip = document.getElementById("tip");
-  function tell(text, event) {
-    tip.textContent = text;
-    tip.hidden = false;
-    const right = event.clientX + 16 + tip.offsetWidth > innerWidth;
-    tip.style.left = `${Math.max(4, right ? event.clientX - 16 - tip.offsetWidth : event.clientX + 16)}px`;
-    tip.style.top = `${Math.max(4, Math.min(event.clientY + 12, innerHeight - tip.offsetHeight - 4))}px`;
-  }
-
-  const points = (line) => line.points ??= [...line.getAttribute("d").matchAll(/[ML]([-\d.]+),([-\d.]+)/g)].map((m) => [+m[1], +m[2]]);
-
-  // Distance in pixels from (x, y), given in the SVG's 1000 x 1000, and the point of the line that is meant.
-  function near(line, x, y, box) {
-    const spots = points(line);
-    const scaled = ([px, py]) => Math.hypot((px - x) * box.width, (py - y) * box.height) / 1000;
-    if (line.classList.contains("point") || spots.length === 1) return [scaled(spots[0]), spots[0]];
-    const i = spots.findIndex(([px]) => px >= x);
-    if (i < 0) return [scaled(spots.at(-1)), spots.at(-1)];
-    if (i === 0) return [scaled(spots[0]), spots[0]];
-    const [[x0, y0], [x1, y1]] = [spots[i - 1], spots[i]];
-    const on = y0 + ((y1 - y0) * (x - x0)) / (x1 - x0);
-    // Across the line, not straight down: steep curves would be hard to meet.
-    const slope = ((y1 - y0) * box.height) / ((x1 - x0) * box.width);
-    return [(Math.abs(on - y) * box.height) / 1000 / Math.hypot(1, slope), x - x0 < x1 - x ? spots[i - 1] : spots[i]];
-  }
-
-  for (const plot of all(".plot")) {
-    const lines = all(".series[data-label]", plot);
-    const trials = new Set(lines.map((line) => line.dataset.trial));
-    if (trials.size > 40) plot.classList.add("many");
-    const [x0, x1] = (plot.dataset.x || "").split(" ").map(Number);
-    const [y0, y1] = (plot.dataset.y || "").split(" ").map(Number);
-    plot.addEventListener("pointermove", (event) => {
-      const box = plot.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * 1000;
-      const y = ((event.clientY - box.top) / box.height) * 1000;
-      let best = [24, null, null];
-      for (const line of lines) {
-        if (line.classList.contains("off") || line.classList.contains("out")) continue;
-        const [distance, spot] = near(line, x, y, box);
-        if (distance < best[0]) best = [distance, spot, line];
-      }
-      const [, spot, line] = best;
-      if (!line) { mark(null); tip.hidden = true; return; }
-      mark(line.dataset.trial || null);
-      let text = line.dataset.label;
-      if (line.classList.contains("line")) {
-        const value = y0 + (1 - spot[1] / 1000) * (y1 - y0);
-        text += `\n${plot.dataset.xTitle} ${Math.round(x0 + (spot[0] / 1000) * (x1 - x0))}: ${number(value)}`;
-      }
-      tell(text, event);
-    });
-    plot.addEventListener("pointerleave", () => { mark(null); tip.hidden = true; });
-  }
-  for (const row of all("#trials tbody tr")) {
-    row.addEventListener("pointerenter", () => mark(row.dataset.trial));
-    row.addEventListener("pointerleave", () => mark(null));
-  }
-
-  // ---- Parallel coordinates: a range on each axis, by dragging or by arrow keys; shares from the bottom, 0 to 1.
-  for (const plot of all("[data-parallel]")) {
-    const lines = all(".series", plot);
-    const kept = plot.closest(".panel").querySelector(".kept");
-    const ranges = new Map();
-    const apply = () => {
-      let count = 0;
-      for (const line of lines) {
-        const inside = [...ranges].every(([i, [low, high]]) => {
-          const share = 1 - points(line)[i][1] / 1000;
-          return share >= low - 1e-3 && share <= high + 1e-3;
-        });
-        line.classList.toggle("out", !inside);
-        count += inside;
-      }
-      kept.textContent = ranges.size ? `${count} of ${lines.length} trials kept` : "";
-    };
-    all(".axis", plot).forEach((axis, i) => {
-      const brush = axis.querySelector(".brush");
-      const set = (range) => {
-        if (range) ranges.set(i, range); else ranges.delete(i);
-        brush.hidden = !range;
-        if (range) { brush.style.bottom = `${100 * range[0]}%`; brush.style.top = `${100 * (1 - range[1])}%`; }
-        apply();
-      };
-      const share = (event) => {
-        const box = axis.getBoundingClientRect();
-        return Math.min(1, Math.max(0, 1 - (event.clientY - box.top) / box.height));
-      };
-      let from = null;
-      axis.addEventListener("pointerdown", (event) => { from = share(event); axis.setPointerCapture(event.pointerId); });
-      axis.addEventListener("pointermove", (event) => {
-        if (from === null) return;
-        const to = share(event);
-        if (Math.abs(to - from) > 0.01) set([Math.min(from, to), Math.max(from, to)]);
-      });
-      axis.addEventListener("pointerup", (event) => {
-        if (from !== null && Math.abs(share(event) - from) <= 0.01) set(null);
-        from = null;
-      });
-      axis.addEventListener("pointercancel", () => { from = null; });
-      axis.addEventListener("keydown", (event) => {
-        if (event.key === "Escape") return set(null);
-        const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key];
-        if (!step) return undefined;
-        event.preventDefault();
-        const [low, high] = ranges.get(i) || [0, 1];
-        const end = (value, floor, ceiling) => Math.min(ceiling, Math.max(floor, value));
-        return set(event.shiftKey ? [low, end(high + step, low, 1)] : [end(low + step, 0, high), high]);
-      });
+      const study = Number(button.dataset.study);
+      if (!hidden.delete(study)) hidden.add(study);
+      button.setAttribute("aria-pressed", String(!hidden.has(study)));
+      refresh();
     });
   }
 })();

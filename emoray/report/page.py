@@ -1,8 +1,8 @@
 """The page: one HTML file made from a run folder, with its style and script inside.
 
 The one rule to know: everything that a user named (classes, files, studies, errors) passes through Jinja's escaping;
-only the style and the script of this folder are put in as they are. The page's own security policy forbids every
-request, and every script but this one, by its hash.
+only Plotly and the style and the script of this folder are put in as they are. The page's own security policy forbids
+every request, and every script but these two, by their hashes.
 """
 
 import base64
@@ -14,16 +14,16 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-from emoray.report import charts, gallery, importance, pace, settings, tables
+from emoray.report import charts, gallery, importance, members, pace, parallel, scores, settings, tables
 from emoray.report.answer import answer, duration, plain, signed
+from emoray.report.figure import COLOURS
 from emoray.report.run import Run, read
 from emoray.run_folder import RunFolder, write_text
 from emoray.storage import AnyPath
 
 HERE = Path(__file__).parent
-COLOURS = 8
-"""Studies beyond this many get the same colours again, with dashed lines."""
 
 
 def write(run_folder: AnyPath) -> AnyPath:
@@ -35,7 +35,8 @@ def write(run_folder: AnyPath) -> AnyPath:
 
 def html(run: Run) -> str:
     """The whole page as text."""
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    scripts = [get_plotlyjs(), (HERE / "page.js").read_text(encoding="utf-8")]
+    methods = tables.methods(run)
     test = run.ensemble.get("test") or {}
     splits, classes = tables.class_counts(run.manifest)
     return (
@@ -45,11 +46,13 @@ def html(run: Run) -> str:
             run=run,
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            scripts=[Markup(script) for script in scripts],
+            script_hashes=[base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts],
             colours=COLOURS,
             answer=answer(run),
-            score_title=charts.score_title(run),
+            score_title=scores.score_title(run),
+            lower=scores.LOWER,
+            natural=functools.partial(scores.natural, run),
             trials=tables.ranked(run),
             chips=settings.compact(run),
             curves=charts.learning_curves(run),
@@ -66,14 +69,18 @@ def html(run: Run) -> str:
             doubts=gallery.doubts(run),
             label_issues=run.ensemble.get("label_issues") or {},
             comparison=tables.comparison(run),
-            member_chart=charts.members(run),
+            member_chart=members.chart(run),
+            member_metric=members.metric(run),
             agreement=tables.agreement(run),
-            importances=importance.importances(run),
+            importances=[(study, importance.chart(study)) for study in importance.importances(run)],
             examples=run.pictures.get("examples") or {},
             members=tables.members(run),
             test_scores=tables.test_scores(test),
-            methods=tables.methods(run),
-            parallels=settings.parallel(run),
+            methods=methods,
+            resamples=importance.RESAMPLES,
+            fewest=importance.FEWEST,
+            gains=charts.gains(methods),
+            parallels=parallel.charts(run),
             splits=splits,
             classes=classes,
         )
@@ -89,10 +96,11 @@ def _environment() -> Environment:
         "duration": duration,
         "signed": signed,
         "decimals": plain,
-        "metric": charts.title,
+        "metric": scores.title,
         "quoted": _quoted,
         "python": _python,
     }
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
 
 

@@ -74,16 +74,6 @@ class Method:
     over_uniform: Interval | None
 
 
-class Span(NamedTuple):
-    """An interval and the in-sample gain on a common axis, in percent from the left; `zero` is where no gain is."""
-
-    low: float
-    width: float
-    estimate: float
-    zero: float
-    in_sample: float | None
-
-
 class Saving(NamedTuple):
     """What early stopping spared in one study; `seconds` are the epochs not trained at each trial's own pace."""
 
@@ -147,8 +137,8 @@ def test_scores(test: Mapping[str, Any]) -> list[TestScore]:
     ]
 
 
-def methods(run: Run) -> list[tuple[Method, Span | None]]:
-    """The methods that were compared, best cross-fitted gain first, each with its place on a common axis of gains."""
+def methods(run: Run) -> list[Method]:
+    """The methods that were compared, best cross-fitted gain first."""
     found = [
         Method(
             name,
@@ -162,21 +152,7 @@ def methods(run: Run) -> list[tuple[Method, Span | None]]:
         for name, value in (run.ensemble.get("methods") or {}).items()
     ]
     # By gain, not by score: a gain is higher for better whatever the metric.
-    found.sort(key=lambda method: -(method.over_single.estimate if method.over_single else -np.inf))
-    marks = [0.0, *(x for m in found for x in (*(m.over_single or ()), m.in_sample_gain) if x is not None)]
-    low, high = min(marks), max(marks)
-    margin = 0.04 * (high - low) or 1.0
-    low, width = low - margin, high - low + 2 * margin
-
-    def at(value: float) -> float:
-        return round(100 * (value - low) / width, 2)
-
-    spans = []
-    for method in found:
-        gain, inner = method.over_single, method.in_sample_gain
-        seen = None if inner is None else at(inner)
-        spans.append(gain and Span(at(gain.low), at(gain.high) - at(gain.low), at(gain.estimate), at(0), seen))
-    return list(zip(found, spans, strict=True))
+    return sorted(found, key=lambda method: -(method.over_single.estimate if method.over_single else -np.inf))
 
 
 def savings(run: Run) -> list[Saving]:
