@@ -67,7 +67,7 @@ def run(arguments: Arguments) -> None:
 
         screen.say(display.machines(machine))
         if arguments.address:
-            _check_nodes(sweep.storage)
+            _check_nodes(storage.at(sweep.storage))
         cache = str(storage.at(sweep.storage) / ".cache")
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
         mode = placement.mode(sweep, prepared.train_bytes, machine)
@@ -103,11 +103,15 @@ def run(arguments: Arguments) -> None:
     screen.say(display.closing(result.candidates, result.ensemble, folder))
 
 
-def _check_nodes(address: str) -> None:
-    """Refuse a cluster one of whose machines cannot write to S3: its trials could not."""
+def _check_nodes(place: AnyPath) -> None:
+    """Refuse a cluster one of whose machines has another emoray, or cannot write to S3: its trials could not go on."""
     from emoray import tasks
 
-    place = storage.at(address)
+    here = versions.of_emoray()
+    for node, there in tasks.on_each_node(versions.of_emoray).items():
+        if there != here:
+            why = tasks.reason(there) if isinstance(there, Exception) else f"it has {there}"
+            raise UserError(f"--address: node {node} cannot run emoray {here} ({why}); install the same on all nodes")
     if isinstance(place, S3Path):
         for node, found in tasks.on_each_node(storage.check_writable, place).items():
             if isinstance(found, Exception):
@@ -137,11 +141,15 @@ def finalize_again(
             raise UserError(f"--set {setting}: only finalize.* can differ from what the run was trained with")
     with runs.at_hand(run) as own:
         sweep = config.load(own / run.sweep.name, settings)
+        if not run_components:
+            intact.components(sweep.resolved()["finalize"], (), run.sweep)
         table = trials.restore(run, sweep.components if run_components else ())
         if not candidates.trained(table):
             raise UserError(candidates.why_none(table))
         screen = display.on_terminal(plain)
         with cluster.connected(address, sweep.import_path if run_components else [], screen.say):
+            if address:
+                _check_nodes(folder)
             from emoray import data, finalize, held_out
 
             kept = held_out.read(run)
