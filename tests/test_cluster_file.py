@@ -148,6 +148,11 @@ MISTAKES = [
         "Ray adds a rule to it that opens SSH to 0.0.0.0/0",
     ),
     ("HttpTokens: required", "HttpTokens: optional", "MetadataOptions: HttpTokens must be required"),
+    (
+        "MetadataOptions: *imds",
+        "MetadataOptions: 1",
+        "head.node_config.MetadataOptions: 1 is not allowed: .* a mapping",
+    ),
     ("  ssh_user: ubuntu", "  ssh_user: ubuntu\n  ssh_private_key: ~/k", "KeyName: it is missing"),
     # ours: spot
     ("cache_stopped_nodes: false", "cache_stopped_nodes: true", "it must be false: spot machines cannot be stopped"),

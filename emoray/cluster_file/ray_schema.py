@@ -41,7 +41,8 @@ def check(config: dict[str, Any], problems: Problems) -> bool:
             problems.add("provider.region", "it is missing")
     if "available_node_types" not in config:  # Ray would start two machines of its own choice
         problems.add("available_node_types", "it is missing")
-    for remote, local in (config.get("file_mounts") or {}).items():
+    mounts = config.get("file_mounts")
+    for remote, local in mounts.items() if isinstance(mounts, dict) else ():
         if not isinstance(local, str):
             problems.add(f"file_mounts.{remote}", f"{local!r} is not allowed: it must be a file or folder here")
     if len(problems.found) > before:

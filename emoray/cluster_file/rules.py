@@ -169,7 +169,8 @@ def _nodes(config: Mapping[str, Any], problems: Problems) -> None:
             problems.add(f"{at}.IamInstanceProfile", "it is missing: without a profile the node cannot use your bucket")
         if not node.get("ImageId"):
             problems.add(f"{at}.ImageId", "it is missing: the image that Ray would take has a driver of 2022")
-        if (node.get("MetadataOptions") or {}).get("HttpTokens") != "required":
+        metadata = node.get("MetadataOptions")
+        if not isinstance(metadata, Mapping) or metadata.get("HttpTokens") != "required":
             problems.add(
                 f"{at}.MetadataOptions",
                 "HttpTokens must be required: without, any request from the node reads its keys",
