@@ -7,6 +7,9 @@ Both start with weights and images on disk and end with all probabilities. Every
 TensorFlow before the clock starts, for both; compiling the models counts for both.
 """
 
+import own_token  # noqa: F401
+
+# isort: split
 import argparse
 import json
 import tempfile

@@ -7,6 +7,9 @@ search (settings drawn, folders, histories, states and trials.csv written, check
 alone, with its own loggers and no checkpoints. Prints seconds a trial, and by how much the memory of the driver grew.
 """
 
+from benchmarks import own_token  # noqa: F401
+
+# isort: split
 import argparse
 import json
 import resource

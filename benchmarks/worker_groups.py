@@ -10,14 +10,13 @@ actors and placement groups, and the system for processes, that are still there.
 
 import argparse
 import os
-import secrets
 import statistics
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import own_token  # noqa: F401
 import plain_trial
 
 FLIP = [{"name": "flip"}]
@@ -107,12 +106,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = parser.parse_args()
-    # Ray reads these when it is first imported.
-    token = Path(tempfile.mkdtemp(prefix="emoray-benchmark-")) / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # as a sweep sets it
+    # Ray reads this when it is first imported, as a sweep sets it.
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
     from emoray.config import Resources
 
     TWO = Resources(workers=2, cpus_per_worker=1)

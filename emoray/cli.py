@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {listing.printable(str(error))}", file=sys.stderr)
         return 2
     except SweepFailed as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {listing.printable(str(error))}", file=sys.stderr)
         return 1
     except (Stopped, KeyboardInterrupt) as error:
         given = sys.argv[1:] if argv is None else argv

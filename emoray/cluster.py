@@ -132,7 +132,7 @@ def refusal(address: str | None, error: Exception) -> str:
         return f"Ray's token cannot be read ({why}); it stands in ~/.ray/auth_token, or where RAY_AUTH_TOKEN_PATH says"
     if address is None:
         return f"Ray does not start on this machine ({text[:300]})"
-    if address == "auto" or "://" in address:
+    if address == "auto":
         return f"--address {address}: no Ray cluster answers there ({text[:300]})"
     return (
         f"--address {address}: what listens there is no Ray cluster, or one with another token than the one in "
@@ -181,11 +181,14 @@ def _nothing() -> None:
 
 
 def _reach(address: str) -> None:
-    """Refuse an address where nothing listens; Ray would try it for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address in ("auto", "local"):
+    """Refuse an address where nothing listens, which Ray would try for minutes, and what is none.
+
+    To Ray `local` is a new cluster, without a token of its own, and `ray://` a client that has no part in the cluster.
+    """
+    if address == "auto":
         return
-    if not colon or not port.isdecimal():
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
         raise UserError(f"--address {address}: it must be 'auto' or HOST:PORT, such as 10.0.0.5:6379")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()

@@ -26,6 +26,8 @@ Workers = Annotated[int, Field(ge=1, le=10_000)]
 WorkerRange = Annotated[list[Workers], ascending("a range is [fewest, most], such as [1, 4]")]
 Cpus = Annotated[float, Field(ge=0.01, le=10_000)]
 MOST_MODELS = 1000
+MOST_DRAWN = 64 * 10**9
+"""Bytes of embedded faces: each number has a bound of its own, and together they would be 30 TB."""
 RunName = Annotated[
     str,
     matches(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "a name has letters, digits, '_', '-' and '.', at most 64 of them"),
@@ -248,6 +250,7 @@ def _sweep(tree: dict[str, Any], problems: Problems, folder: Path) -> Sweep:
         problems.add("components", str(error).removeprefix("components: "))
         components = no_components
     sections = {name: checks.record(cls, tree.get(name), name, problems, components) for name, cls in _SECTIONS.items()}
+    _drawn(sections["data"], problems)
     studies = _studies(tree, sections["search"].trials, problems, components)
     search_checks.check(sections["search"], studies, problems)
     studies = search_checks.with_first(studies, sections["search"].first, TRAIN_KEYS, problems)
@@ -261,6 +264,13 @@ def _sweep(tree: dict[str, Any], problems: Problems, folder: Path) -> Sweep:
         components=components.modules,
         folder=folder,
     )
+
+
+def _drawn(data: DataSettings, problems: Problems) -> None:
+    size = data.faces * data.image_size**2 * (3 if data.channels == "rgb" else 1)
+    if data.path is None and size > MOST_DRAWN:
+        told = f"{data.faces:,} faces of {data.image_size} pixels a side are {size / 1e9:,.0f} GB"
+        problems.add("data.faces", f"{told}; at most {MOST_DRAWN / 1e9:.0f} GB are drawn")
 
 
 def _studies(

@@ -6,6 +6,7 @@ own, which are Python: they run only where the user says so.
 
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from emoray.storage import AnyPath
 ALLOW = "--run-components"
 SIZES = range(1, 1025)
 """Sides of images that there are models for."""
+MOST_BYTES = 256 << 20
+"""Of a file that is read as a whole: JSON, CSV, YAML, text."""
+_READ_WHOLE = (".json", ".csv", ".yaml", ".txt")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
@@ -24,7 +28,8 @@ _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 def links(folder: AnyPath) -> None:
     """Refuse a folder in which a link leads out of it: what is written there would be written elsewhere.
 
-    The folder may itself be a link. Raises UserError that names the first.
+    Refused, too, is what has no end or would block whoever opens it: devices, pipes, huge files of text. The folder may
+    itself be a link. Raises UserError that names the first.
     """
     if not isinstance(folder, Path):  # there are no links on S3
         return
@@ -32,11 +37,29 @@ def links(folder: AnyPath) -> None:
     for inside, folders, files in os.walk(folder):
         for entry in (*folders, *files):
             file = os.path.join(inside, entry)
-            target = os.path.realpath(file) if os.path.islink(file) else root
-            if os.path.commonpath([root, target]) != root:
-                raise UserError(
-                    f"{file} is a link that leads out of the run folder, to {target}; copy what is there, or remove it"
-                )
+            try:
+                found = os.lstat(file)
+            except FileNotFoundError:  # the run is at work, and has just replaced it
+                continue
+            if stat.S_ISLNK(found.st_mode):
+                _link(file, root)
+            else:
+                _ordinary(file, found)
+
+
+def _link(file: str, root: str) -> None:
+    target = os.path.realpath(file)
+    if os.path.commonpath([root, target]) != root:
+        raise UserError(
+            f"{file} is a link that leads out of the run folder, to {target}; copy what is there, or remove it"
+        )
+
+
+def _ordinary(file: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{file} is neither a file nor a folder, as all that a run holds is; remove it")
+    if found.st_size > MOST_BYTES and file.endswith(_READ_WHOLE):
+        raise UserError(f"{file} has {found.st_size:,} bytes; at most {MOST_BYTES:,} of such a file are read")
 
 
 def name(written: Any, of: AnyPath) -> str:
@@ -78,7 +101,7 @@ def components(settings: Any, allowed: Collection[str] | None, given: AnyPath) -
     foreign = sorted({one for one in _foreign(settings) if one.rpartition(".")[0] not in allowed})
     if foreign:
         raise UserError(
-            f"{given}: the trial is built by code that is not emoray's ({', '.join(foreign)}), which would have all "
+            f"{given}: it is built by code that is not emoray's ({', '.join(foreign)}), which would have all "
             f"your rights: read it, then add {ALLOW} (predict, finalize) or list its module under components (sweep)"
         )
 
@@ -97,18 +120,25 @@ def manifest(told: Any, of: AnyPath) -> dict[str, Any]:
 
 
 def stored(file: Path | IO[bytes]) -> None:
-    """Refuse a checkpoint whose parts are compressed: ours are not, and a few bytes could become any number of them.
+    """Refuse a checkpoint whose parts are compressed, or lie one over the other: a few bytes could become any number.
 
     Raises ValueError with the reason; what is no zip file at all is for the reader to tell.
     """
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
-        for part in archive.infolist():
+        parts = archive.infolist()
+        for part in parts:
             if part.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"its part {part.filename[:80]} is compressed, which no checkpoint of emoray is")
+        if len({part.filename for part in parts}) < len(parts) or sum(part.file_size for part in parts) > _size(file):
+            raise ValueError("its parts lie one over the other, which those of no checkpoint of emoray do")
     if not isinstance(file, Path):
         file.seek(0)
+
+
+def _size(file: Path | IO[bytes]) -> int:
+    return file.stat().st_size if isinstance(file, Path) else file.seek(0, os.SEEK_END)
 
 
 def _foreign(settings: Any) -> Iterator[str]:

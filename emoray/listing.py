@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from emoray import ownership, registry, storage, strict_yaml, trials
+from emoray import intact, ownership, registry, storage, strict_yaml, trials
 from emoray.errors import UserError
 from emoray.overview import best_trial, counts, natural, sparkline
 from emoray.run_folder import RunFolder
@@ -28,12 +28,13 @@ def runs(place: AnyPath) -> str:
         raise UserError(f"{place}/ holds no runs; name the folder that a sweep's 'storage' names")
     rows = [("run", "state", "trials", "best", "age")]
     for folder in sorted(folders, key=lambda folder: -_changed(folder)):
+        intact.links(folder.path)
         table, metric = trials.restore(folder), _metric(folder)
         best = best_trial(table)
         score = f"{metric} {natural(best, metric)}" if best is not None else "-"
         ended = sum(trial.ended for trial in table)
         rows.append((folder.path.name, _state(folder, table), f"{ended}/{len(table.trials)}", score, _age(folder)))
-    return _columns(rows)
+    return printable(_columns(rows))
 
 
 def run(path: AnyPath) -> str:
@@ -54,7 +55,7 @@ def run(path: AnyPath) -> str:
         lines.append(f"and {len(scored) - LISTED} more, in {folder.trials}")
     failed = [trial for trial in every if trial.status == FAILED]
     lines += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def trial(path: AnyPath, name: str) -> str:
@@ -63,7 +64,12 @@ def trial(path: AnyPath, name: str) -> str:
     table, metric = trials.restore(folder), _metric(folder)
     if name not in table.trials:
         raise UserError(f"{path} has no trial '{name}': {registry.suggestion(name, list(table.trials))}")
-    return "\n".join(_lines(table.trials[name], metric, folder))
+    return printable("\n".join(_lines(table.trials[name], metric, folder)))
+
+
+def printable(text: str) -> str:
+    """Text without characters that tell a terminal to do something: a run folder may come from somebody else."""
+    return "".join(character for character in text if character in "\n\t" or character.isprintable())
 
 
 def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
@@ -85,18 +91,19 @@ def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
     error = folder.trial(shown.id) / "error.txt"
     if shown.status == FAILED and error.exists():
         yield ""
-        yield error.read_text().rstrip()
+        yield error.read_text(errors="replace").rstrip()
 
 
 def _opened(path: AnyPath) -> RunFolder:
     folder = RunFolder(path)
     if not folder.sweep.exists():
         raise UserError(f"{path} is no run folder: {folder.sweep} is missing; 'emoray runs' lists those that there are")
+    intact.links(path)
     return folder
 
 
 def _metric(folder: RunFolder) -> str:
-    tree, _ = strict_yaml.load(folder.sweep.read_text(), str(folder.sweep))
+    tree, _ = strict_yaml.read(folder.sweep)
     return str(((tree or {}).get("search") or {}).get("metric", "macro_f1"))
 
 

@@ -91,7 +91,7 @@ def at_hand(folder: RunFolder) -> Iterator[Path]:
 
 
 def _read(file: AnyPath) -> dict[str, Any]:
-    tree, _ = strict_yaml.load(file.read_text(), str(file))
+    tree, _ = strict_yaml.read(file)
     return tree if isinstance(tree, dict) else {}
 
 

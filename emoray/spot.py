@@ -6,6 +6,7 @@ client that has lost the head may abort its process, and this one has to outlive
 """
 
 import argparse
+import http.client
 import json
 import logging
 import os
@@ -62,8 +63,11 @@ class Metadata:
 
     def _ask(self, path: str, headers: dict[str, str], method: str) -> str:
         request = urllib.request.Request(f"{self.url}/latest/{path}", headers=headers, method=method)
-        with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            text: str = answer.read(10_000).decode()
+        try:
+            with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
+                text: str = answer.read(10_000).decode()
+        except http.client.HTTPException as error:  # what answers speaks no HTTP
+            raise OSError(f"{type(error).__name__}: {error}") from error
         return text
 
 
@@ -120,7 +124,7 @@ def watch(
         try:
             found = notice(metadata)
             failures = 0
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last of brackets without end
             found, failures = None, failures + 1
             if failures == 1:
                 log.warning("no answer from %s (%s); asking again", metadata.url, error)
@@ -129,7 +133,7 @@ def watch(
             try:
                 drain(found)
                 done = found
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.warning("Ray did not take it (%s); asking again", error)
         if (done is not None and done.kind == INTERRUPTION) or ended.wait(pause(failures, poll_seconds, most_seconds)):
             return

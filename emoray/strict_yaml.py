@@ -6,27 +6,39 @@
 import difflib
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from emoray.errors import UserError
+from emoray.s3 import RemoteError
+from emoray.storage import AnyPath
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 """Nodes after aliases are expanded: a sweep file has hundreds; an alias bomb has billions."""
+MAX_DEPTH = 40
+MAX_PLACE = 1000
+"""Characters of the keys from the top to a value: they are kept for every value, so long ones would fill memory."""
 
-_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
+_DIGITS = "[0-9]+(_[0-9]+)*"
+_INTEGER = re.compile(f"[-+]?{_DIGITS}")
+_NUMBER = re.compile(rf"[-+]?(\.{_DIGITS}|{_DIGITS}(\.({_DIGITS})?)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 
 
-def read(path: Path) -> tuple[Any, dict[str, int]]:
-    """`load` of a file. Raises UserError where it cannot be read."""
+def read(path: AnyPath) -> tuple[Any, dict[str, int]]:
+    """`load` of a file, of which no more than that takes is read. Raises UserError where it cannot be read."""
     try:
-        return load(path.read_text(encoding="utf-8"), str(path))
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{path} has more than {MAX_BYTES:,} bytes, which is more than is read")
+        return load(content.decode(), str(path))
+    except RemoteError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(_unreadable(path, error)) from None
 
@@ -41,6 +53,11 @@ def load(text: str, origin: str) -> tuple[Any, dict[str, int]]:
         raise UserError(f"{origin} has {len(text):,} characters; at most {MAX_BYTES:,} are read")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except ReaderError as error:
+        where = f"{origin}, line {text.count(chr(10), 0, error.position) + 1}"
+        raise UserError(
+            f"{where} is not valid YAML: the character {chr(error.character)!r} may not stand in it"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -61,8 +78,11 @@ class _Reader:
         self.lines: dict[str, int] = {}
         self.nodes = 0
 
-    def convert(self, node: yaml.Node, place: str) -> Any:
+    def convert(self, node: yaml.Node, place: str, depth: int = 0) -> Any:
         self.nodes += 1
+        if depth > MAX_DEPTH or len(place) > MAX_PLACE:
+            what = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"keys of {MAX_PLACE:,} characters in all"
+            raise self._error(node, f"this is nested too deeply, below more than {what}")
         if self.nodes > MAX_NODES:
             raise UserError(f"{self.origin} holds more than {MAX_NODES:,} values once its aliases are expanded")
         self.lines.setdefault(place, node.start_mark.line + 1)
@@ -70,23 +90,23 @@ class _Reader:
             raise self._error(node, f"the tag '{node.tag}' is not allowed: the file may hold plain data only")
         match node:
             case yaml.MappingNode():
-                return self._mapping(node, place)
+                return self._mapping(node, place, depth)
             case yaml.SequenceNode():
-                return [self.convert(child, f"{place}[{i}]") for i, child in enumerate(node.value)]
+                return [self.convert(child, f"{place}[{i}]", depth + 1) for i, child in enumerate(node.value)]
             case yaml.ScalarNode():
                 return self._scalar(node)
         raise self._error(node, "this is not plain data")
 
-    def _mapping(self, node: yaml.MappingNode, place: str) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, place: str, depth: int) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or key == "<<":
                 raise self._error(key_node, "a key must be a plain word (merge keys are not supported)")
             if key in tree:
-                raise self._error(key_node, f"the key '{key}' stands here twice")
+                raise self._error(key_node, f"the key '{key[:80]}' stands here twice")
             at = f"{place}.{key}" if place else key
-            tree[key] = self.convert(value_node, at)
+            tree[key] = self.convert(value_node, at, depth + 1)
             self.lines[at] = key_node.start_mark.line + 1
         return tree
 
@@ -109,7 +129,7 @@ class _Reader:
         return UserError(f"{self.origin}, line {node.start_mark.line + 1}: {message}")
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: AnyPath, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         beside = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=3)

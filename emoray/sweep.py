@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> None:
 
         screen.say(display.machines(machine))
         if arguments.address:
-            _check_nodes(sweep)
+            _check_nodes(storage.at(sweep.storage), sweep)
         cache = str(storage.at(sweep.storage) / ".cache")
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
         if found is not None:
@@ -116,14 +116,18 @@ def run(arguments: Arguments) -> None:
     screen.say(display.closing(result.candidates, result.ensemble, folder))
 
 
-def _check_nodes(sweep: config.Sweep) -> None:
-    """Refuse a cluster one of whose machines lacks weights or cannot write to S3: its trials would, too."""
+def _check_nodes(place: AnyPath, sweep: config.Sweep | None = None) -> None:
+    """Refuse a cluster one of whose machines has another emoray, cannot write to S3, or lacks weights of a sweep."""
     from emoray import tasks
 
-    for node, found in tasks.on_each_node(plan.check_weights, sweep).items():
+    here = versions.of_emoray()
+    for node, there in tasks.on_each_node(versions.of_emoray).items():
+        if there != here:
+            why = tasks.reason(there) if isinstance(there, Exception) else f"it has {there}"
+            raise UserError(f"--address: node {node} cannot run emoray {here} ({why}); install the same on all nodes")
+    for node, found in tasks.on_each_node(plan.check_weights, sweep).items() if sweep else ():
         if isinstance(found, Exception):
             raise UserError(f"node {node}: {tasks.reason(found)}")
-    place = storage.at(sweep.storage)
     if isinstance(place, S3Path):
         for node, found in tasks.on_each_node(storage.check_writable, place).items():
             if isinstance(found, Exception):
@@ -155,11 +159,15 @@ def finalize_again(
     with ownership.of(folder, screen.say), runs.at_hand(run) as own:
         searched = config.load(own / run.sweep.name)
         sweep = config.load(own / run.sweep.name, settings)
+        if not run_components:
+            intact.components(sweep.resolved()["finalize"], (), run.sweep)
         table = trials.restore(run, sweep.components if run_components else ())
         if not candidates.trained(table):
             raise UserError(candidates.why_none(table))
         paths = sweep.import_path if run_components else []
         with registry.importable(paths), cluster.connected(address, paths, screen.say):
+            if address:
+                _check_nodes(folder)
             from emoray import finalize, held_out
 
             kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)

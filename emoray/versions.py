@@ -31,6 +31,11 @@ def write(folder: RunFolder) -> None:
     write_json(folder.versions, {"format": FORMAT, **installed()})
 
 
+def of_emoray() -> str:
+    """The version where this runs, which may be any machine of a cluster."""
+    return emoray.__version__
+
+
 def read(folder: RunFolder) -> dict[str, Any]:
     """What `write` noted; empty for a run of an emoray that noted nothing.
 

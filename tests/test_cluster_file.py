@@ -1,8 +1,11 @@
 """The shipped cluster file is right, and everything that could be wrong with one is told by its place."""
 
+import copy
+import functools
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -145,6 +148,11 @@ MISTAKES = [
         "Ray adds a rule to it that opens SSH to 0.0.0.0/0",
     ),
     ("HttpTokens: required", "HttpTokens: optional", "MetadataOptions: HttpTokens must be required"),
+    (
+        "MetadataOptions: *imds",
+        "MetadataOptions: 1",
+        "head.node_config.MetadataOptions: 1 is not allowed: .* a mapping",
+    ),
     ("  ssh_user: ubuntu", "  ssh_user: ubuntu\n  ssh_private_key: ~/k", "KeyName: it is missing"),
     # ours: spot
     ("cache_stopped_nodes: false", "cache_stopped_nodes: true", "it must be false: spot machines cannot be stopped"),
@@ -157,6 +165,37 @@ MISTAKES = [
     ("-c ~/emoray/constraints.txt", "", "it installs what is newest today"),
     ("head_setup_commands: []", "head_setup_commands: [pip install -c x ray==2.59.0]", "ray is 2.59.0 there"),
     ("resources: {CPU: 16}", "resources: {}", "cpu.resources: it needs CPU"),
+    (
+        "resources: {CPU: 16}",
+        "resources: {CPU: 16}\n    docker: {worker_image: rayproject/ray:2.59.0-py311}",
+        "available_node_types.cpu.docker.worker_image: Ray is 2.59.0 there",
+    ),
+    (
+        "rayproject/ray:2.60.0-py311",
+        "a.dkr.ecr.b.amazonaws.com/emoray:0.0.9-cuda",
+        "docker.image: emoray is 0.0.9 there",
+    ),
+    # ours: names of resources, how Ray is started
+    ("resources: {CPU: 16}", "resources: {CPU: 16, Gpu: 1}", "resources.Gpu: there is no resource 'Gpu': .*'GPU'"),
+    ("resources: {CPU: 16}", "resources: {CPU: 16, memry: 1}", "resources.memry: .*did you mean 'memory'"),
+    ("resources: {CPU: 4, GPU: 1}", "resources: {CPU: 4, GPUs: 1}", "gpu-l4.resources.GPUs: .*did you mean 'GPU'"),
+    (
+        " --autoscaling-config=~/ray_bootstrap_config.yaml",
+        "",
+        "head_start_ray_commands: `ray start` needs --autoscaling",
+    ),
+    ("ray start --address=$RAY_HEAD_IP:6379", "ray start", "worker_start_ray_commands: `ray start` needs --address="),
+    # what Ray's YAML makes of it
+    ("cluster_name: emoray", "cluster_name: 2024-13-01", "cannot be read as Ray reads it: month must be in 1..12$"),
+    ("cluster_name: emoray", "cluster_name: !!int x", "cannot be read as Ray reads it: "),
+    ("cluster_name: emoray", "cluster_name: 2024-12-01", "cluster_name: .*it must be text"),
+    ("  /home/ray/emoray: dist", "  /home/ray/emoray:", "file_mounts./home/ray/emoray: None is not allowed"),
+    # the template beside it
+    (
+        "cluster_name: emoray",
+        "cluster_name: mine",
+        "cluster_name: 'mine' is another cluster: the head may end .*'emoray'",
+    ),
 ]
 
 
@@ -199,6 +238,78 @@ TEMPLATE_MISTAKES = [
     ),
     ("Sid: FindInBucket", "Sdi: FindInBucket", r"Statement\[0\].Sdi: .*did you mean 'Sid'"),
     ('Version: "2012-10-17"', 'Version: "2012-10-71"', "Version: '2012-10-71' is not allowed"),
+    # who may reach the nodes
+    ("IpProtocol: tcp, FromPort: 22, ToPort: 22", "IpProtocol: '-1'", "IpProtocol: '-1' opens more than SSH"),
+    ("IpProtocol: tcp, ", "", "SecurityGroupIngress.0..IpProtocol: it is missing"),
+    (
+        "- {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: {Ref: SshRange}, Description: SSH}",
+        "- {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 0.0.0.0/1}\n"
+        "        - {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 128.0.0.0/1}",
+        r"CidrIp: 0.0.0.0/1 has more than 256 addresses\n(.*\n)*.*SecurityGroupIngress\[1\].CidrIp: a second range",
+    ),
+    ("CidrIp: {Ref: SshRange}", "CidrIp: {Ref: SshRange}, CidrIpv6: '2001:db8::1/128'", "CidrIpv6: a second range"),
+    ("CidrIp: {Ref: SshRange}", "CidrIp: {Ref: [a]}", r"CidrIp: \{'Ref': \['a'\]\} is neither a range"),
+    ("CidrIp: {Ref: SshRange}", "SourcePrefixListId: pl-1", "SourcePrefixListId: such a list may hold any addresses"),
+    ("CidrIp: {Ref: SshRange}, ", "", "CidrIp: it is missing: the rule does not tell from where"),
+    ("/(2[4-9]|3[0-2])", "/(1|2[4-9]|3[0-2])", "the parameter SshRange takes 0.0.0.0/1, more than 256 addresses"),
+    ("/(2[4-9]|3[0-2])", "/(2[3-9]|3[0-2])", "the parameter SshRange takes 0.0.0.0/23, more than 256 addresses"),
+    (
+        "        - {IpProtocol: tcp, FromPort: 22,",
+        "        {IpProtocol: tcp, FromPort: 22,",
+        "SecurityGroupIngress: .* is not allowed: it must be a list of mappings",
+    ),
+    # who may do what
+    ('Action: "ec2:RunInstances"', 'NotAction: "s3:GetObject"', "NotAction: it allows all but what it names"),
+    (
+        "[{Ref: UseBucket}]",
+        "[arn:aws:iam::aws:policy/AdministratorAccess]",
+        r"ManagedPolicyArns\[0\]: .* is no policy of",
+    ),
+    ("Principal: {Service: ec2.amazonaws.com}", "Principal: '*'", "Principal: '\\*' is not allowed: name who"),
+    ("Principal: {Service: ec2.amazonaws.com}", "Principal: {AWS: '*'}", "Principal.AWS: '\\*' is everybody"),
+    (
+        "Principal: {Service: ec2.amazonaws.com}",
+        "Principal: {Servise: ec2}",
+        "Principal.Servise: .*did you mean 'Service'",
+    ),
+    (
+        'Resource: {"Fn::Sub": "arn:${AWS::Partition}:s3:::${Bucket}/*"}',
+        'Resource: "*"',
+        "'\\*' is more than one bucket",
+    ),
+    (":s3:::${Bucket}/*", ":s3:::my-*/*", "is more than one bucket: name the bucket"),
+    ('Resource: {"Fn::GetAtt": [WorkerRole, Arn]}', 'Resource: "*"', "'\\*' is more than one role"),
+    ('Action: "iam:PassRole"', 'Action: "iam:AttachRolePolicy"', "'iam:AttachRolePolicy' would let a node give itself"),
+    (
+        'Condition: {StringEquals: {"ec2:ResourceTag/ray-cluster-name": {Ref: ClusterName}}}',
+        "",
+        "Condition: it may end every machine of the account",
+    ),
+    (
+        'Condition: {StringEquals: {"ec2:CreateAction": RunInstances}}',
+        "",
+        "Condition: it may make every machine one of",
+    ),
+    (
+        'Condition: {StringEquals: {"ec2:R',
+        'Condition: {StringEqals: {"ec2:R',
+        "StringEqals: .*did you mean 'StringEquals'",
+    ),
+    ("- PolicyName: machines", "- machines\n        - PolicyName: machines", "Policies: .* must be a list of mappings"),
+    # names
+    ("{Ref: HeadRole}", "{Ref: HeadRol}", "Roles.0..Ref: nothing here is called 'HeadRol': did you mean 'HeadRole'"),
+    ("{Ref: HeadRole}", "{Reff: HeadRole}", "Roles.0..Reff: there is no key 'Reff': did you mean 'Ref'"),
+    ("[WorkerRole, Arn]", "[WorkerRole, Arm]", "Fn::GetAtt: 'WorkerRole' has no 'Arm': did you mean 'Arn'"),
+    ('"Fn::GetAtt": [WorkerRole', '"Fn::GetAt": [WorkerRole', "Resource.Fn::GetAt: .*did you mean 'Fn::GetAtt'"),
+    ('s3:::${Bucket}"', 's3:::${Buckt}"', "Fn::Sub: nothing here is called 'Buckt': did you mean 'Bucket'"),
+    (
+        '    AllowedPattern: "[a',
+        '    AlowedPattern: "[a',
+        "Parameters.Bucket.AlowedPattern: .*did you mean 'AllowedPattern'",
+    ),
+    ("PolicyName: machines", "PolicyNam: machines", r"Policies\[0\].PolicyNam: .*did you mean 'PolicyName'"),
+    ("    Value: {", "    Valu: {", "Outputs.SecurityGroup.Valu: .*did you mean 'Value'"),
+    ("    Default: emoray", "    Default: other", "cluster_name: 'emoray' is another cluster: .*'other'"),
 ]
 
 
@@ -209,6 +320,28 @@ def test_every_mistake_in_the_template_is_told(folder: Path, old: str, new: str,
     edit(folder / "aws.yaml", old, new)
     found = told(folder)
     assert re.search(expected, found), found
+
+
+def places(tree: object, parents: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in inside:
+        yield (*parents, key)
+        yield from places(value, (*parents, key))
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1, "text", [], ["text"], [None], {}, {"Ref": ["a"]}, {"Ref": None}, [{"x": 1}]]
+)
+def test_no_value_anywhere_in_the_template_ends_the_check(value: object) -> None:
+    template = yaml.safe_load((CLUSTER / "aws.yaml").read_text())
+    for parents in list(places(template)):
+        changed = copy.deepcopy(template)
+        holder = functools.reduce(lambda tree, key: tree[key], parents[:-1], changed)
+        holder[parents[-1]] = value
+        stack.check(changed, Problems())
+        if isinstance(changed.get("Resources"), dict):
+            stack.clusters(changed)
+            stack.profiles(changed)
 
 
 def test_all_mistakes_are_told_at_once_and_a_shared_one_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,3 +235,28 @@ def test_a_pointer_that_another_has_written(s3_bucket: S3Path, text: str) -> Non
     (s3_bucket / "abc.json").write_bytes(text.encode())
     with pytest.raises(UserError, match=r"abc.json .*delete it"):
         shared.prepare(s3_bucket, "abc", never, never)
+
+
+def test_of_a_large_object_only_what_is_read_is_fetched(
+    s3_bucket: S3Path, s3_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 40  # ten parts
+    (s3_bucket / "large").write_bytes(content)
+    (s3_bucket / "small").write_bytes(content[:1024])
+    (s3_bucket / "empty").write_bytes(b"")
+    monkeypatch.setattr(arrow, "WHOLE_BYTES", 1024)
+    system = arrow.filesystem()
+    s3_proxy.seen.clear()
+    with system.open_input_stream(f"{s3_bucket.bucket}/large") as stream:
+        assert stream.read(1500) == content[:1500]
+    asked = [method for method, *_ in s3_proxy.seen]
+    assert asked == ["GET", "HEAD", "GET", "GET"], "what is too large, its size, and two of ten parts"
+    with system.open_input_stream(f"{s3_bucket.bucket}/large") as stream:
+        assert stream.read() == content
+    s3_proxy.seen.clear()
+    for name, size in (("small", 1024), ("empty", 0)):
+        with system.open_input_stream(f"{s3_bucket.bucket}/{name}") as stream:
+            assert stream.read() == content[:size]
+    assert len(s3_proxy.seen) == 2, "one request each"
+    with pytest.raises(FileNotFoundError):
+        system.open_input_stream(f"{s3_bucket.bucket}/nothing")

@@ -152,6 +152,27 @@ def test_parquet_of_paths_reads_files_beside_it(tmp_path):
     assert [s.name for s in found] == ["faces/a.png", "faces/b.png"]
 
 
+@pytest.mark.parametrize("as_struct", [False, True])
+def test_parquet_of_paths_names_no_file_elsewhere(tmp_path, as_struct):
+    (tmp_path / "secret.png").write_bytes(png())
+    (tmp_path / "own").mkdir()
+    named = ["/dev/zero", "../secret.png", "x/../../secret.png", f"{tmp_path}/secret.png"]
+    images = [{"bytes": None, "path": name} for name in named] if as_struct else named
+    column = "image" if as_struct else "path"
+    path = write_parquet(tmp_path / "own" / "a.parquet", **{column: images}, emotion=[0, 1, 2, 3])
+    _, found = samples(path)
+    assert [str(s.image) for s in found] == [
+        f"the path {name} leads out of the Parquet file's folder" for name in named
+    ]
+
+
+def test_parquet_of_paths_reads_no_file_without_end(tmp_path):
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    _, found = samples(write_parquet(tmp_path / "a.parquet", path=["link.png", "a\0b"], emotion=[0, 1]))
+    assert str(found[0].image) == "too large: at most 256 MB of a file are read"
+    assert str(found[1].image).startswith("cannot be read")
+
+
 def test_parquet_of_pixels_as_text_or_numbers_is_read(tmp_path):
     as_text = write_parquet(tmp_path / "a.parquet", pixels=["1 2 3 4", "1 2 3"], emotion=[1, 2])
     as_numbers = write_parquet(tmp_path / "b.parquet", pixels=[[1, 2, 3, 4], [1, 2, 3, 300]], emotion=[1, 2])

@@ -1,5 +1,6 @@
 """What comes from somebody else - sweep files, images, run folders - runs nothing, writes nothing outside, and ends."""
 
+import copy
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import config, intact, predict, runs, storage, sweep, trials
+from emoray import cli, config, intact, predict, runs, storage, sweep, trials
 from emoray.data import decode, folders, store
 from emoray.data.plan import UnusableImage
 from emoray.errors import UserError
@@ -55,6 +56,10 @@ HUGE = [
     ("models: [lenet]\ntrain: {epochs: 1000000000000}", "epochs: 1000000000000 is not allowed"),
     ("models: [lenet]\ntrain: {batch_size: 1000000000}", "batch_size: 1000000000 is not allowed"),
     ("models: [lenet]\nsearch: {scheduler: {name: hyperband, brackets: 1000000000}}", "brackets: 1000000000 is not"),
+    (
+        "models: [lenet]\ndata: {faces: 10000000, image_size: 1024}",
+        "data.faces: 10,000,000 faces of 1024 pixels a side are 10,486 GB; at most 64 GB are drawn",
+    ),
     ("models: [{name: simple_cnn, dropout: {quniform: [0, 0.5, 1e-300]}}]", "the step is too small"),
     (f"models: [{'lenet, ' * 30_000}]", "30,000 models are listed"),
     (f"models: [lenet]\n{''.join(f'key{i}: 1' + chr(10) for i in range(4_000))}", "there is no key 'key3999'"),
@@ -258,6 +263,48 @@ def test_trials_are_called_like_their_folders(run: RunFolder, tmp_path: Path, na
         sweep.finalize_again(run.path)
 
 
+def test_what_blocks_or_has_no_end_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    history = run.trial("lenet-001") / "history.csv"
+    history.unlink()
+    os.mkfifo(history)
+    assert f"{history} is neither a file nor a folder" in refused(run, tmp_path)
+    for command in (["show", str(run.path)], ["show", str(run.path), "lenet-001"], ["runs", str(run.path.parent)]):
+        assert cli.main(command) == 2
+    history.unlink()
+    with history.open("wb") as file:
+        file.truncate((256 << 20) + 1)
+    assert f"{history} has 268,435,457 bytes" in refused(run, tmp_path)
+
+
+def test_what_a_run_tells_cannot_steer_the_terminal(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its texts are shown without their control characters, in errors too."""
+    escape = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
+    (run.trial("lenet-001") / "error.txt").write_text(f"Traceback\n{escape}ValueError")
+    settings = {"model": {"name": escape}, "epochs": 1}
+    edit(run.trial("lenet-001") / "settings.json", lambda told: told.update(settings=settings))
+    end = {"status": "failed", "failure": "error", "reason": f"{escape}oops", "parameters": 1}
+    write_json(run.trial("lenet-001") / "end.json", end)
+    assert cli.main(["show", str(run.path)]) == 0
+    assert cli.main(["show", str(run.path), "lenet-001"]) == 0
+    assert cli.main(["runs", str(run.path.parent)]) == 0
+    told = capsys.readouterr().out
+    assert "ValueError" in told
+    assert "oops" in told
+    run.sweep.write_text(f"models: [lenet]\nfinalize: {{keep: '{escape}'}}".replace("\x07", ""))
+    assert cli.main(["finalize", str(run.path)]) == 2
+    told += capsys.readouterr().err
+    assert not [c for c in told if c != "\n" and not c.isprintable()]
+
+
+def test_an_ensemble_method_of_the_run_runs_only_where_that_is_asked_for(run: RunFolder, witness: Path) -> None:
+    method = "def f(probabilities, labels, metric):\n    'Mine.'\n"
+    (run.path / "evil.py").write_text(f"open({str(witness)!r}, 'w')\n{method}")
+    run.sweep.write_text("models: [lenet]\ncomponents: [evil]\nfinalize: {ensemble: f}")
+    with pytest.raises(UserError, match=r"\(evil\.f\), which would have all your rights: .*--run-components"):
+        sweep.finalize_again(run.path)
+    assert not witness.exists()
+
+
 def test_code_in_a_run_folder_runs_only_where_that_is_asked_for(
     run: RunFolder, tmp_path: Path, witness: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,3 +379,19 @@ def test_a_checkpoint_that_unpacks_without_end_is_no_checkpoint(tmp_path: Path) 
         checkpoint.read(bomb)
     with pytest.raises(UserError, match="is damaged"):
         checkpoint.read(lying)
+
+
+def test_a_checkpoint_whose_parts_are_one_part_is_no_checkpoint(tmp_path: Path) -> None:
+    """The list at a zip file's end may name the same bytes any number of times."""
+    for many in (True, False):
+        file = tmp_path / f"many-{many}.npz"
+        with zipfile.ZipFile(file, "w") as archive:
+            with archive.open("model/0.npy", "w") as part:
+                np.lib.format.write_array(part, np.zeros(1 << 16, np.float32))
+            (only,) = archive.filelist
+            for number in range(1, 100):
+                again = copy.copy(only)
+                again.filename = only.filename if many else f"model/{number}.npy"
+                archive.filelist.append(again)
+        with pytest.raises(UserError, match="its parts lie one over the other"):
+            checkpoint.read(file)

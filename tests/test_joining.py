@@ -8,6 +8,7 @@ import pytest
 
 from emoray import cluster
 from emoray.cluster import refusal
+from emoray.errors import UserError
 
 MISMATCH = """Version mismatch: The cluster was started with:
     Ray: 2.59.1
@@ -37,6 +38,12 @@ def test_a_token_that_is_missing_or_another_is_told() -> None:
         "auto", ConnectionError("Could not find any running Ray instance.")
     )
     assert refusal(None, RuntimeError("no room")) == "Ray does not start on this machine (no room)"
+
+
+@pytest.mark.parametrize("address", ["local", "ray://127.0.0.1:10001", "http://127.0.0.1:8265", "10.0.0.5", ":x"])
+def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
+    with pytest.raises(UserError, match=f"--address {address}: it must be 'auto' or HOST:PORT"):
+        cluster._reach(address)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import emoray
 from emoray import spot
 from emoray.spot import Metadata
 from tests.test_spot import Service, serving
@@ -57,7 +58,9 @@ def say(driver: "subprocess.Popen[str]") -> str:
 
 JOIN = """
 import json, os, sys
-from emoray import cluster
+from pathlib import Path
+import emoray
+from emoray import cluster, sweep
 from emoray.errors import UserError
 from ray._common.usage import usage_constants, usage_lib
 from ray._private import ray_constants
@@ -67,6 +70,7 @@ def join():
     try:
         with cluster.connected(sys.argv[1], [], print) as there:
             print([node.cpus for node in there.nodes])
+            sweep._check_nodes(Path("runs"))
     except UserError as error:
         print(error)
 
@@ -82,6 +86,8 @@ truth = usage_lib.get_cluster_metadata(client)
 write({**truth, "ray_version": "2.59.0", "python_version": "3.10.1"})
 join()
 write(truth)
+emoray.__version__ = "0.0.9"
+join()
 """
 
 
@@ -97,10 +103,11 @@ def test_a_cluster_is_joined_may_grow_and_is_refused_with_other_versions(
     )
     command = [sys.executable, "-c", JOIN, running.address, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    joined, grown, *refused = done.stdout.splitlines() or [done.stderr] * 3
+    joined, grown, refused, _, other = done.stdout.splitlines() or [done.stderr] * 5
     assert sorted(json.loads(joined)) == [0, 2], done.stderr
     assert json.loads(grown) == [0, 16, 16, 16]
-    assert "the cluster runs Ray 2.59.0 on Python 3.10.1, and here is Ray" in refused[-1]
+    assert "the cluster runs Ray 2.59.0 on Python 3.10.1, and here is Ray" in refused
+    assert other.endswith(f"cannot run emoray 0.0.9 (it has {emoray.__version__}); install the same on all nodes")
 
 
 @pytest.mark.ray

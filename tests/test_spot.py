@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 
@@ -149,7 +150,7 @@ def test_a_drain_that_failed_and_a_service_that_is_away_are_tried_again(service:
     assert len(drained) == 1
 
 
-@pytest.mark.parametrize("answer", ["", "no JSON", "[]", '{"action": "terminate"}', '{"time": "soon"}'])
+@pytest.mark.parametrize("answer", ["", "no JSON", "[]", "[" * 9_000, '{"action": "terminate"}', '{"time": "soon"}'])
 def test_an_answer_that_is_none_ends_nothing(service: Service, answer: str) -> None:
     drained: list[Notice] = []
     service.says["spot/instance-action"] = answer
@@ -173,6 +174,45 @@ def test_it_waits_between_questions_however_the_service_fares(service: Service) 
     assert asked_awake <= 1 + 2 * 7, "a token, and two questions a round"
     assert len(service.asked) - asked_awake <= 7
     assert [spot.pause(n, 5, 60) for n in (0, 1, 2, 3, 4, 99)] == [5, 10, 20, 40, 60, 60]
+
+
+@contextmanager
+def babbling(answer: bytes) -> Iterator[str]:
+    """The address of a server that takes a request and says the same to each."""
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer)
+
+    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"HTTP/1.1 x\r\n\r\n"]
+)
+def test_what_speaks_no_http_is_asked_again(answer: bytes, service: Service) -> None:
+    with babbling(answer) as address:
+        metadata, drained = Metadata(address), list[Notice]()
+        with pytest.raises((OSError, ValueError)):
+            spot.notice(metadata)
+        watcher = threading.Thread(
+            target=spot.watch, args=(metadata, drained.append, threading.Event(), 0.02, 0.1), daemon=True
+        )
+        watcher.start()
+        watcher.join(0.2)
+        assert watcher.is_alive(), "it asks on"
+        service.interrupt(120)
+        metadata.url = service.url
+        watcher.join(10)
+    assert len(drained) == 1
 
 
 def test_nobody_at_the_address_is_no_end() -> None:

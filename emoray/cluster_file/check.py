@@ -13,6 +13,8 @@ import yaml
 import emoray
 from emoray import strict_yaml
 from emoray.cluster_file import ray_schema, rules, shapes, stack
+from emoray.cluster_file.start import node_types
+from emoray.cluster_file.versions import Versions
 from emoray.errors import UserError
 from emoray.problems import Problems
 
@@ -47,7 +49,7 @@ class Checked:
 
     files: tuple[Path, ...]
     node_types: tuple[str, ...]
-    versions: rules.Versions
+    versions: Versions
     to_do: tuple[str, ...] = field(default=())
     """What has to be set or made before `ray up`."""
 
@@ -58,11 +60,11 @@ def check(file: Path) -> Checked:
     Raises UserError that lists every problem with its place.
     """
     _, lines = strict_yaml.read(file)
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))  # as Ray reads it: `no` is false, 1e-4 a text
+    config = _as_ray_reads(file)
     if not isinstance(config, dict):
         raise UserError(f"{file} holds no cluster: it must be a mapping with the key 'available_node_types'")
     problems = Problems(Lines(lines))
-    versions = rules.Versions(emoray.__version__, version("ray"), ".".join(platform.python_version_tuple()[:2]))
+    versions = Versions(emoray.__version__, version("ray"), ".".join(platform.python_version_tuple()[:2]))
     if ray_schema.check(config, problems):
         _instances(config, problems)
         rules.check(config, versions, problems)
@@ -74,16 +76,25 @@ def check(file: Path) -> Checked:
         stack.check(template, of_template)
         if not problems.found and not of_template.found:
             _profiles(config, stack.profiles(template), problems)
+            _name(config, stack.clusters(template), problems)
     _raise({file: _once(problems), beside: of_template.found})
     files = (file, beside) if beside.exists() else (file,)
     return Checked(files, tuple(config["available_node_types"]), versions, _to_do(config, lines))
+
+
+def _as_ray_reads(file: Path) -> Any:
+    """The content to Ray, to which `no` is false, 1e-4 a text, and 2024-12-01 a day."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, yaml.YAMLError) as error:  # such as the 13th month of a year
+        raise UserError(f"{file} cannot be read as Ray reads it: {' '.join(str(error).split())}") from None
 
 
 def _instances(config: Mapping[str, Any], problems: Problems) -> None:
     """Each node's settings against what EC2's RunInstances takes, as botocore describes it."""
     request = shapes.service("ec2").operation_model("RunInstances").input_shape
     assert request is not None
-    for _, place, told in rules.node_types(config):
+    for _, place, told in node_types(config):
         node, at = dict(told["node_config"]), f"{place}.node_config"
         for name in _BY_RAY.keys() & node.keys():
             problems.add(f"{at}.{name}", "Ray sets it by how many nodes it needs: leave it out")
@@ -96,11 +107,19 @@ def _instances(config: Mapping[str, Any], problems: Problems) -> None:
 
 
 def _profiles(config: Mapping[str, Any], made: list[str], problems: Problems) -> None:
-    for _, place, told in rules.node_types(config):
+    for _, place, told in node_types(config):
         name = told["node_config"]["IamInstanceProfile"].get("Name")
         if name is not None and name not in made:
             at = f"{place}.node_config.IamInstanceProfile.Name"
             problems.add(at, f"{TEMPLATE} makes no profile '{name}': {shapes.unknown(name, made)}")
+
+
+def _name(config: Mapping[str, Any], clusters: list[tuple[str, Any]], problems: Problems) -> None:
+    """The head may end the machines of one cluster alone, which therefore has to be this one."""
+    for place, cluster in clusters:
+        if cluster != config["cluster_name"]:
+            told = f"the head may end machines of {cluster!r} alone ({TEMPLATE}: {place})"
+            problems.add("cluster_name", f"{config['cluster_name']!r} is another cluster: {told}")
 
 
 def _once(problems: Problems) -> list[str]:

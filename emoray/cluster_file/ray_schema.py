@@ -41,6 +41,10 @@ def check(config: dict[str, Any], problems: Problems) -> bool:
             problems.add("provider.region", "it is missing")
     if "available_node_types" not in config:  # Ray would start two machines of its own choice
         problems.add("available_node_types", "it is missing")
+    mounts = config.get("file_mounts")
+    for remote, local in mounts.items() if isinstance(mounts, dict) else ():
+        if not isinstance(local, str):
+            problems.add(f"file_mounts.{remote}", f"{local!r} is not allowed: it must be a file or folder here")
     if len(problems.found) > before:
         return False
     _as_ray_up(config, problems)
@@ -58,5 +62,5 @@ def _as_ray_up(config: dict[str, Any], problems: Problems) -> None:
     cli_logger.configure(verbosity=-1)
     try:
         util.validate_config(util.prepare_config(copy.deepcopy(config)))
-    except (AssertionError, KeyError, RuntimeError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         problems.add("ray up", " ".join(str(error).split()))

@@ -3,41 +3,37 @@
 A config here has passed Ray's schema, so its kinds of values are known.
 """
 
+import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from emoray.cluster_file import start
+from emoray.cluster_file import start, versions
+from emoray.cluster_file.start import node_types
+from emoray.cluster_file.versions import Versions
 from emoray.problems import Problems
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WATCHER = "emoray.spot"
-_IMAGE = re.compile(r"rayproject/ray:(?P<ray>[^-@]+)(?:-py(?P<major>\d)(?P<minor>\d+))?")
-_WHEEL = re.compile(r"emoray-(?P<version>[^-]+)-py3-none-any\.whl")
-_PIN = re.compile(r"(?<![\w.])(?P<name>ray|emoray)(?:\[[^\]]*\])?==(?P<version>[\w.]+)")
+_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")
 
 
-@dataclass(frozen=True)
-class Versions:
-    """What this installation is made of; a cluster has to be the same."""
-
-    emoray: str
-    ray: str
-    python: str
-    """Such as 3.11."""
-
-
-def check(config: Mapping[str, Any], versions: Versions, problems: Problems) -> None:
+def check(config: Mapping[str, Any], here: Versions, problems: Problems) -> None:
     """Note what breaks a rule of ours."""
-    for rule in (_head, _workers, _dashboard, _authentication, _nodes, _network, _spot, _shared_memory):
+    for rule in (
+        _head,
+        _workers,
+        _resources,
+        _starts,
+        _dashboard,
+        _authentication,
+        _nodes,
+        _network,
+        _spot,
+        _shared_memory,
+    ):
         rule(config, problems)
-    _versions(config, versions, problems)
-
-
-def node_types(config: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Name, place and content of each node type."""
-    return [(name, f"available_node_types.{name}", told) for name, told in config["available_node_types"].items()]
+    versions.check(config, here, problems)
 
 
 def _head(config: Mapping[str, Any], problems: Problems) -> None:
@@ -61,6 +57,31 @@ def _workers(config: Mapping[str, Any], problems: Problems) -> None:
             problems.add(
                 f"{place}.resources", "it needs CPU: from it follows what starts where there is no machine yet"
             )
+
+
+def _resources(config: Mapping[str, Any], problems: Problems) -> None:
+    """A misspelt name would be a resource of its own, and the machine without the one that was meant."""
+    for _, place, told in node_types(config):
+        for name in told["resources"].keys() - set(_RESOURCES):
+            meant = [known for known in _RESOURCES if _is_like(str(name), known)]
+            if meant:
+                problems.add(f"{place}.resources.{name}", f"there is no resource '{name}': did you mean '{meant[0]}'?")
+
+
+def _is_like(name: str, known: str) -> bool:
+    """Not so for TPU and HPU, which are other resources of Ray's than CPU."""
+    written, right = name.lower(), known.lower()
+    return sorted(written) == sorted(right) or difflib.SequenceMatcher(None, written, right).ratio() > 0.75
+
+
+def _starts(config: Mapping[str, Any], problems: Problems) -> None:
+    """What `ray start` needs, or a head would start no workers, and each worker be a cluster of its own."""
+    needed = {"head_start_ray_commands": "--autoscaling-config", "worker_start_ray_commands": "--address"}
+    for place, option in needed.items():
+        started = start.ray_starts(config.get(place, ()))
+        if not any(start.option(arguments, option) for arguments in started):
+            example = {"--address": "$RAY_HEAD_IP:6379"}.get(option, "~/ray_bootstrap_config.yaml")
+            problems.add(place, f"`ray start` needs {option}={example}")
 
 
 def _dashboard(config: Mapping[str, Any], problems: Problems) -> None:
@@ -148,7 +169,8 @@ def _nodes(config: Mapping[str, Any], problems: Problems) -> None:
             problems.add(f"{at}.IamInstanceProfile", "it is missing: without a profile the node cannot use your bucket")
         if not node.get("ImageId"):
             problems.add(f"{at}.ImageId", "it is missing: the image that Ray would take has a driver of 2022")
-        if (node.get("MetadataOptions") or {}).get("HttpTokens") != "required":
+        metadata = node.get("MetadataOptions")
+        if not isinstance(metadata, Mapping) or metadata.get("HttpTokens") != "required":
             problems.add(
                 f"{at}.MetadataOptions",
                 "HttpTokens must be required: without, any request from the node reads its keys",
@@ -207,35 +229,6 @@ def _shared_memory(config: Mapping[str, Any], problems: Problems) -> None:
             "the container would have 64 MB of shared memory and Ray keeps images there: leave it out, or add "
             "--shm-size to run_options",
         )
-
-
-def _versions(config: Mapping[str, Any], versions: Versions, problems: Problems) -> None:
-    docker = config.get("docker") or {}
-    for key in ("image", "head_image", "worker_image"):
-        found = _IMAGE.match(str(docker.get(key, "")))
-        if found:
-            _same("Ray", found["ray"], versions.ray, f"docker.{key}", problems)
-            python = f"{found['major']}.{found['minor']}" if found["major"] else "another"
-            _same("Python", python, versions.python, f"docker.{key}", problems)
-    installs = False
-    for place, command in start.commands_of(config):
-        for found in _PIN.finditer(command):
-            _same(found["name"], found["version"], getattr(versions, found["name"]), place, problems)
-        for found in _WHEEL.finditer(command):
-            _same("emoray", found["version"], versions.emoray, place, problems)
-        installs |= bool(_WHEEL.search(command) or re.search(r"(?<![\w.])emoray(\[|==|\s*@)", command))
-        if re.search(r"\bpip3? install\b", command) and not re.search(r"(\s-c|--constraint)[ =]", command):
-            problems.add(place, "it installs what is newest today: add `-c ~/emoray/constraints.txt`")
-    own_image = docker.get("image") and not _IMAGE.match(str(docker["image"]))
-    if not installs and not own_image:
-        problems.add(
-            "setup_commands", f"no command installs emoray {versions.emoray}; `make wheel` makes what is needed"
-        )
-
-
-def _same(what: str, there: str, here: str, place: str, problems: Problems) -> None:
-    if there != here:
-        problems.add(place, f"{what} is {there} there and {here} here: they must be the same")
 
 
 def to_set(tree: Any, place: str = "") -> list[str]:

@@ -3,57 +3,42 @@
 Not all of CloudFormation: the few kinds of resources that a cluster needs, with every key that they may have.
 """
 
-import ipaddress
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emoray.cluster_file import shapes
+from emoray.cluster_file import iam, ingress, shapes
+from emoray.cluster_file.references import References
 from emoray.problems import Problems
 
-_RULE = ("IpProtocol", "FromPort", "ToPort", "CidrIp", "CidrIpv6", "Description", "SourcePrefixListId")
-_FROM_GROUP = ("SourceSecurityGroupId", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId")
 _ROLE = ("AssumeRolePolicyDocument", "Policies", "ManagedPolicyArns", "RoleName", "Path", "Description", "Tags")
 _POLICY = ("PolicyDocument", "Description", "ManagedPolicyName", "Path", "Roles", "Groups", "Users")
+_IN_AND_OUT = ("SecurityGroupIngress", "SecurityGroupEgress")
 PROPERTIES: Mapping[str, Sequence[str]] = {
     "AWS::IAM::Role": (*_ROLE, "MaxSessionDuration", "PermissionsBoundary"),
     "AWS::IAM::ManagedPolicy": _POLICY,
     "AWS::IAM::Policy": ("PolicyDocument", "PolicyName", "Roles", "Groups", "Users"),
     "AWS::IAM::InstanceProfile": ("InstanceProfileName", "Roles", "Path"),
-    "AWS::EC2::SecurityGroup": (
-        *("GroupDescription", "GroupName", "VpcId", "Tags"),
-        *("SecurityGroupIngress", "SecurityGroupEgress"),
-    ),
-    "AWS::EC2::SecurityGroupIngress": (*_RULE, *_FROM_GROUP, "GroupId", "GroupName"),
+    "AWS::EC2::SecurityGroup": ("GroupDescription", "GroupName", "VpcId", "Tags", *_IN_AND_OUT),
+    "AWS::EC2::SecurityGroupIngress": (*ingress.RULE, *ingress.FROM_GROUP, "GroupId", "GroupName"),
 }
+# Properties with keys of their own, or rules of ours; all others are values, or lists of them.
+_DOCUMENTS = ("AssumeRolePolicyDocument", "PolicyDocument")
+_LISTS = {
+    "Policies": ("PolicyName", "PolicyDocument"),
+    "Tags": ("Key", "Value"),
+    "SecurityGroupEgress": (*ingress.RULE, *ingress.OUTWARD),
+}
+_OWN = (*_DOCUMENTS, *_LISTS, "SecurityGroupIngress", "ManagedPolicyArns")
 _TOP = (
-    "AWSTemplateFormatVersion",
-    "Description",
-    "Metadata",
-    "Parameters",
-    "Mappings",
-    "Conditions",
-    "Resources",
-    "Outputs",
+    *("AWSTemplateFormatVersion", "Description", "Metadata", "Parameters"),
+    *("Mappings", "Conditions", "Resources", "Outputs"),
 )
 _RESOURCE = ("Type", "Properties", "DependsOn", "Condition", "DeletionPolicy", "UpdateReplacePolicy", "Metadata")
-_STATEMENT = (
-    "Sid",
-    "Effect",
-    "Action",
-    "Resource",
-    "Condition",
-    "Principal",
-    "NotAction",
-    "NotResource",
-    "NotPrincipal",
+_PARAMETER = (
+    *("Type", "Description", "Default", "AllowedPattern", "AllowedValues", "ConstraintDescription", "NoEcho"),
+    *("MinLength", "MaxLength", "MinValue", "MaxValue"),
 )
-# Permissions that are no operation of the service, or have another name than it.
-_PERMISSIONS = {
-    "s3": ("ListBucket", "ListBucketMultipartUploads", "ListMultipartUploadParts", "ListAllMyBuckets"),
-    "iam": ("PassRole",),
-}
-_OPEN = ("0.0.0.0/0", "::/0")
+_OUTPUT = ("Value", "Description", "Export", "Condition")
 
 
 def check(template: Any, problems: Problems) -> None:
@@ -62,21 +47,17 @@ def check(template: Any, problems: Problems) -> None:
         problems.add("Resources", "the template has none")
         return
     shapes.keys(template, _TOP, "", problems)
-    for name, resource in template["Resources"].items():
-        place = f"Resources.{name}"
-        if not isinstance(resource, Mapping):
-            problems.add(place, f"{resource!r} is no resource")
-            continue
-        shapes.keys(resource, _RESOURCE, place, problems)
-        kind, properties = resource.get("Type"), resource.get("Properties") or {}
-        if not isinstance(kind, str) or kind not in PROPERTIES:
-            problems.add(f"{place}.Type", f"there is no resource '{kind}': {shapes.unknown(kind, PROPERTIES)}")
-            continue
-        shapes.keys(properties, PROPERTIES[kind], f"{place}.Properties", problems)
+    references = _references(template)
+    for place, parameter in _entries(template, "Parameters", _PARAMETER, problems):
+        if "Type" not in parameter:
+            problems.add(f"{place}.Type", "it is missing")
+    for place, output in _entries(template, "Outputs", _OUTPUT, problems):
+        references.check(output.get("Value"), f"{place}.Value", problems)
+    for place, resource in _entries(template, "Resources", _RESOURCE, problems):
+        _resource(resource, place, references, problems)
     for place, document in _documents(template["Resources"]):
-        policy(document, place, problems)
-    for place, rule in _ingress(template["Resources"]):
-        _rule(rule, place, template, problems)
+        iam.policy(document, place, references, problems)
+    ingress.check(template["Resources"], references, problems)
 
 
 def profiles(template: Mapping[str, Any]) -> list[str]:
@@ -85,103 +66,81 @@ def profiles(template: Mapping[str, Any]) -> list[str]:
     return [one["InstanceProfileName"] for one in found if isinstance(one.get("InstanceProfileName"), str)]
 
 
-def policy(document: Any, place: str, problems: Problems) -> None:
-    """Note what is wrong with an IAM policy document."""
-    if not isinstance(document, Mapping):
-        problems.add(place, f"{document!r} is no policy document")
+def clusters(template: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The names of clusters whose machines may be ended, with their places; of a parameter, what it is by default."""
+    references = _references(template)
+    return [
+        (f"{place}.{below}", references.default(name))
+        for place, document in _documents(template["Resources"])
+        for below, name in iam.clusters(document)
+    ]
+
+
+def _references(template: Mapping[str, Any]) -> References:
+    parameters = template.get("Parameters")
+    return References(parameters if isinstance(parameters, Mapping) else {}, template["Resources"])
+
+
+def _entries(
+    template: Mapping[str, Any], section: str, keys: Sequence[str], problems: Problems
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What stands in a section of the template, with its place; notes unknown keys and what is no mapping."""
+    entries = template.get(section, {})
+    if not isinstance(entries, Mapping):
+        problems.add(section, f"{entries!r} is not allowed: it must be a mapping")
         return
-    shapes.keys(document, ("Version", "Id", "Statement"), place, problems)
-    if document.get("Version") != "2012-10-17":
-        problems.add(f"{place}.Version", f'{document.get("Version")!r} is not allowed: it must be "2012-10-17"')
-    statements = document.get("Statement")
-    for number, statement in enumerate(statements if isinstance(statements, list) else [statements]):
-        at = f"{place}.Statement[{number}]"
-        if not isinstance(statement, Mapping):
-            problems.add(at, f"{statement!r} is no statement")
+    for name, entry in entries.items():
+        if not isinstance(entry, Mapping):
+            problems.add(f"{section}.{name}", f"{entry!r} is not allowed: it must be a mapping")
             continue
-        _statement(statement, at, problems)
+        shapes.keys(entry, keys, f"{section}.{name}", problems)
+        yield f"{section}.{name}", entry
 
 
-def _statement(statement: Mapping[str, Any], at: str, problems: Problems) -> None:
-    shapes.keys(statement, _STATEMENT, at, problems)
-    if statement.get("Effect") not in ("Allow", "Deny"):
-        problems.add(f"{at}.Effect", f"{statement.get('Effect')!r} is not allowed: it must be Allow or Deny")
-    if "Resource" not in statement and "NotResource" not in statement and "Principal" not in statement:
-        problems.add(f"{at}.Resource", "it is missing")
-    actions = statement.get("Action")
-    if actions is None and "NotAction" not in statement:
-        problems.add(f"{at}.Action", "it is missing")
-    for action in actions if isinstance(actions, list) else [actions] if actions is not None else []:
-        if why := _action(action):
-            problems.add(f"{at}.Action", why)
+def _resource(resource: Mapping[str, Any], place: str, references: References, problems: Problems) -> None:
+    kind, properties = resource.get("Type"), resource.get("Properties", {})
+    if not isinstance(kind, str) or kind not in PROPERTIES:
+        problems.add(f"{place}.Type", f"there is no resource '{kind}': {shapes.unknown(kind, PROPERTIES)}")
+        return
+    place = f"{place}.Properties"
+    if not isinstance(properties, Mapping):
+        problems.add(place, f"{properties!r} is not allowed: it must be a mapping")
+        return
+    shapes.keys(properties, PROPERTIES[kind], place, problems)
+    for key in properties.keys() & _LISTS.keys():
+        for number, entry in enumerate(ingress.mappings(properties, key, place, problems)):
+            shapes.keys(entry, _LISTS[key], f"{place}.{key}[{number}]", problems)
+            for name in entry.keys() - set(_DOCUMENTS):
+                references.check(entry[name], f"{place}.{key}[{number}].{name}", problems)
+    for key in properties.keys() - set(_OWN):
+        if kind != "AWS::EC2::SecurityGroupIngress":  # which has rules of its own
+            references.check(properties[key], f"{place}.{key}", problems)
+    _managed(properties.get("ManagedPolicyArns", []), f"{place}.ManagedPolicyArns", references, problems)
 
 
-def _action(action: Any) -> str:
-    """Why an action is not allowed, or empty."""
-    service, colon, name = str(action).partition(":")
-    if "*" in str(action):
-        return f"'{action}' allows more than is needed: name each action"
-    if not colon or service not in shapes.services():
-        return f"'{action}' is no action of a service, such as s3:GetObject"
-    allowed = [*shapes.service(service).operation_names, *_PERMISSIONS.get(service, ())]
-    return "" if name in allowed else f"there is no action '{action}': {shapes.unknown(name, allowed)}"
+def _managed(policies: Any, place: str, references: References, problems: Problems) -> None:
+    """Policies that a role has beside its own: what those of AWS allow, such as AdministratorAccess, stands nowhere."""
+    if not isinstance(policies, list):
+        problems.add(place, f"{policies!r} is not allowed: it must be a list")
+        return
+    references.check(policies, place, problems)
+    for number, policy in enumerate(policies):
+        name = policy.get("Ref") if isinstance(policy, Mapping) else None
+        if not isinstance(name, str) or not _properties(references.resources.get(name), "AWS::IAM::ManagedPolicy"):
+            told = f"{policy!r} is no policy of this template: what it allows has to stand here to be checked"
+            problems.add(f"{place}[{number}]", told)
 
 
 def _documents(resources: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, resource in resources.items():
         properties = _properties(resource)
-        for key in ("AssumeRolePolicyDocument", "PolicyDocument"):
+        for key in _DOCUMENTS:
             if key in properties:
                 yield f"Resources.{name}.Properties.{key}", properties[key]
         inline = properties.get("Policies")
         for number, one in enumerate(inline if isinstance(inline, list) else ()):
-            yield f"Resources.{name}.Properties.Policies[{number}].PolicyDocument", (one or {}).get("PolicyDocument")
-
-
-def _ingress(resources: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, resource in resources.items():
-        alone = _properties(resource, "AWS::EC2::SecurityGroupIngress")
-        if alone:
-            yield f"Resources.{name}.Properties", alone
-        listed = _properties(resource, "AWS::EC2::SecurityGroup").get("SecurityGroupIngress")
-        for number, rule in enumerate(listed if isinstance(listed, list) else ()):
-            if isinstance(rule, Mapping):
-                yield f"Resources.{name}.Properties.SecurityGroupIngress[{number}]", rule
-
-
-def _rule(rule: Mapping[str, Any], place: str, template: Mapping[str, Any], problems: Problems) -> None:
-    shapes.keys(rule, (*_RULE, *_FROM_GROUP, "GroupId", "GroupName"), place, problems)
-    for key in ("CidrIp", "CidrIpv6"):
-        if key not in rule:
-            continue
-        ports = [rule.get("FromPort"), rule.get("ToPort")]
-        if ports != [22, 22]:
-            problems.add(
-                place, f"it opens ports {ports[0]} to {ports[1]} to addresses outside: only SSH (22) may be open"
-            )
-        if why := _too_wide(rule[key], template):
-            problems.add(f"{place}.{key}", why)
-
-
-def _too_wide(written: Any, template: Mapping[str, Any]) -> str:
-    """Why a range of addresses is not allowed: one that is written, or any that its parameter would take."""
-    if isinstance(written, str):
-        try:
-            network = ipaddress.ip_network(written, strict=False)
-        except ValueError:
-            return f"'{written}' is no range of addresses, such as 203.0.113.7/32"
-        return "" if network.prefixlen else f"{written} is the whole internet: name your own range"
-    name = written.get("Ref") if isinstance(written, Mapping) else None
-    parameter = (template.get("Parameters") or {}).get(name)
-    if not isinstance(parameter, Mapping):
-        return f"{written!r} is neither a range of addresses nor a parameter of the template"
-    try:
-        taken = [each for each in _OPEN if re.fullmatch(str(parameter.get("AllowedPattern", ".*")), each)]
-    except re.error as error:
-        return f"the AllowedPattern of {name} is no regular expression ({error})"
-    if taken:
-        return f"the parameter {name} takes {taken[0]}, the whole internet: give it an AllowedPattern that does not"
-    return ""
+            if isinstance(one, Mapping):
+                yield f"Resources.{name}.Properties.Policies[{number}].PolicyDocument", one.get("PolicyDocument")
 
 
 def _properties(resource: Any, kind: str | None = None) -> Mapping[str, Any]:

@@ -59,6 +59,11 @@ def assigned(name: str, commands: Iterable[Any]) -> list[str]:
     return [value for command in commands if isinstance(command, str) for value in pattern.findall(command)]
 
 
+def node_types(config: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Name, place and content of each node type."""
+    return [(name, f"available_node_types.{name}", told) for name, told in config["available_node_types"].items()]
+
+
 def commands_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every command of a cluster file with its place."""
     names = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")

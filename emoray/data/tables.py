@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from math import ceil
-from posixpath import basename, dirname, join
+from posixpath import basename, dirname, isabs, join
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs, types
 
+from emoray.data import decode
 from emoray.data.kaggle import parse_pixels
 from emoray.data.plan import LABEL_COLUMNS, NAME_COLUMNS, SPLIT_COLUMNS, Item, Sample, Source, Stamp, UnusableImage
 from emoray.data.splits import ROLES
@@ -191,13 +192,15 @@ def _content(source: Source, item: Item, image: Any) -> bytes | np.ndarray:
         raise UnusableImage("no image")
     if isinstance(image, bytes):
         return image
+    if isabs(image) or ".." in image.split("/"):  # a table that somebody sent could name any file of this machine
+        raise UnusableImage(f"the path {image} leads out of the Parquet file's folder")
     try:
         path = join(dirname(source.path(item["file"])), image)
         with source.filesystem.open_input_stream(path) as stream:
-            return stream.read()
+            return decode.read(stream)
     except FileNotFoundError as error:
         raise UnusableImage(f"there is no file {image}") from error
     except RemoteError:  # that a server does not answer says nothing of the image
         raise
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise UnusableImage(f"cannot be read: {error}") from error

@@ -4,12 +4,17 @@ Arrow's own S3 file system finds credentials by another chain, or holds those th
 and logins give new ones by the hour. This one holds nothing, and travels to tasks as a name.
 """
 
+import io
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
+from emoray.s3 import requests
 from emoray.s3.path import Listed, S3Path
+
+WHOLE_BYTES = 8 << 20
+"""An object of so many is fetched by one request, a larger one by parts of this size."""
 
 
 def filesystem() -> fs.FileSystem:
@@ -51,7 +56,12 @@ class _Objects(fs.FileSystemHandler):
         return pa.PythonFile(_path(path).open("rb"), mode="r")
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
-        return pa.BufferReader(_path(path).read_bytes())
+        """Of a large object, only what is read of it is fetched: the reader may have enough long before its end."""
+        found = _path(path)
+        try:
+            return pa.BufferReader(requests.get(found.bucket, found.key, most=WHOLE_BYTES)[0])
+        except requests.TooLarge:
+            return pa.PythonFile(io.BufferedReader(found.open("rb"), WHOLE_BYTES), mode="r")
 
     def _info(self, path: S3Path) -> fs.FileInfo:
         found = path.listed() if path.key else None

@@ -39,6 +39,10 @@ class RemoteError(OSError):
     """S3 cannot be used as asked, and asking again did not help; `strerror` says why, `filename` is the address."""
 
 
+class TooLarge(Exception):
+    """An object has more bytes than were asked for at most."""
+
+
 def asked(bucket: str, key: str, what: str, ask: Callable[[Any], Answer]) -> Answer:
     """The answer to `ask`, which gets the client; `what` becomes of the object: read, listed, written or deleted."""
     from boto3.exceptions import Boto3Error
@@ -54,13 +58,19 @@ def asked(bucket: str, key: str, what: str, ask: Callable[[Any], Answer]) -> Ans
         raise told(error, bucket, key, what) from error
 
 
-def get(bucket: str, key: str, **options: str) -> tuple[bytes, str]:
-    """An object, or a part of it, with its tag. boto3 repeats requests that fail, but not what breaks off half-way."""
+def get(bucket: str, key: str, most: int | None = None, **options: str) -> tuple[bytes, str]:
+    """An object, or a part of it, with its tag. boto3 repeats requests that fail, but not what breaks off half-way.
+
+    Raises TooLarge where there are more bytes than `most`, and then fetches none.
+    """
     from botocore.exceptions import BotoCoreError
     from urllib3.exceptions import HTTPError
 
     for attempt in range(1, _attempts() + 1):
         answer = asked(bucket, key, "read", lambda s3: s3.get_object(Bucket=bucket, Key=key, **options))
+        if most is not None and answer["ContentLength"] > most:
+            answer["Body"].close()
+            raise TooLarge
         try:
             content: bytes = answer["Body"].read()  # raises where it is shorter than was announced, or its sum is wrong
         except (BotoCoreError, HTTPError, ConnectionError, TimeoutError) as error:
