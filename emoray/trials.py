@@ -164,7 +164,12 @@ def restore(folder: RunFolder, components: Collection[str] | None = None) -> Tri
 
 
 def _restored(folder: AnyPath) -> Trial:
-    told = intact.trial(json.loads((folder / "settings.json").read_text()), folder / "settings.json")
+    given = folder / "settings.json"
+    try:
+        written = json.loads(given.read_text())
+    except ValueError:
+        written = None  # empty or cut off, as after a disk's failure
+    told = intact.trial(written, given)
     trial = Trial(told["trial"], told["study"], told["index"], told["settings"], told["drawn"])
     trial.changes = [Change(**change) for change in told.get("changes", [])]
     trial.history = read_history(folder)
