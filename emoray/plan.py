@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emoray import checks, forecast, placement, registry, space, storage, weights
+from emoray import checks, forecast, ownership, placement, registry, space, storage, trials, weights
 from emoray.config import Study, Sweep
 from emoray.data import faces, sources
 from emoray.errors import UserError
 from emoray.placement import Cluster
+from emoray.run_folder import RunFolder
+from emoray.studies import Studies
 
 _MODES = {"memory": "shared in memory", "stream": "streamed by Ray Data"}
 
@@ -44,6 +46,20 @@ def describe(sweep: Sweep, machine: Cluster) -> str:
 def doubts(sweep: Sweep, machine: Cluster, slots: int) -> list[str]:
     """What can be done but is hardly meant, a line each."""
     return [f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, machine.cpus)]
+
+
+def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
+    """What resuming a run would do with its trials, and how many would come. Nothing is written.
+
+    Raises UserError where the run cannot be resumed now.
+    """
+    ownership.check_free(folder.path)
+    table = trials.restore(folder, sweep.components, trials.Unwritten)
+    studies = Studies(sweep, table, retry_failed)
+    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
+    new = 0 if retry_failed else sum(max(0, forecast.trials(s) - len(table.of(s.name))) for s in sweep.studies)
+    ended = sum(trial.ended for trial in table)
+    return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new"
 
 
 def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from emoray import cli, config, display, overview, trials
+from emoray import cli, config, display, overview, ownership, trials
 from emoray.run_folder import RunFolder, write_text
 from emoray.studies import Studies
 from emoray.trials import TrialTable
@@ -93,6 +93,33 @@ def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureF
     told = capsys.readouterr().out
     assert "learning_rate" in told
     assert "epoch  train_loss" in told
+
+
+def test_what_a_resume_would_do_is_planned_and_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched(tmp_path / "runs", 4)
+    run, file = tmp_path / "runs" / "run", tmp_path / "run.yaml"
+    text = config.dump(config.load(run / "sweep.yaml", ["name=run"], str(tmp_path / "runs")))
+    write_text(run / "sweep.yaml", text)
+    write_text(run / "trials" / "simple_cnn-001" / "checkpoint" / "last.npz", "more epochs can follow")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    planned = ["sweep", str(file), "--storage", str(tmp_path / "runs"), "--dry-run", "--resume"]
+    for changed, told in (
+        (text.replace("trials: 4", "trials: 6"), "2 ended, 2 go on, 2 new"),
+        (text.replace("epochs: 9", "epochs: 12"), "1 ended, 3 go on, 0 new"),
+    ):
+        file.write_text(changed)
+        assert cli.main(planned) == 0
+        assert f"resume     {run}/: {told}" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    file.write_text(text.replace("seed: 0", "seed: 5"))
+    assert cli.main(planned) == 2
+    assert "was measured under other settings" in capsys.readouterr().err
+    file.write_text(text)
+    with ownership.of(run, print):
+        assert cli.main(planned) == 2
+    assert "another process is at work" in capsys.readouterr().err
+    assert cli.main([*planned, "--set", "name=never"]) == 2
+    assert "there is no run of 'never'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
