@@ -14,6 +14,11 @@ _BATCH = 100
 """What MLflow takes of parameters, and a safe number of metrics, in one request."""
 _LONGEST = 500
 _RUNNING = "RUNNING"
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines at the end of each trial, across the display
+}
 
 
 def none(run: TrackedRun) -> Tracker:
@@ -35,7 +40,7 @@ class _Mlflow:
     def __init__(self, run: TrackedRun, uri: str, experiment: str) -> None:
         if importlib.util.find_spec("mlflow") is None:
             raise UserError("tracking: mlflow is not installed; pip install 'emoray[mlflow]'")
-        for name, value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")):
+        for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
