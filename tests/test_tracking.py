@@ -130,44 +130,6 @@ def test_what_a_slow_place_has_not_got_is_counted() -> None:
     assert got == [0, 1]
 
 
-METRICS = """
-import sys, time, urllib.request
-from pathlib import Path
-import ray
-from emoray.tracking.ray_metrics import RayMetrics
-from tests.test_tracking import searched
-
-ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False, _system_config={"metrics_report_interval_ms": 500})
-told, folder = RayMetrics("tracked"), Path(sys.argv[1])
-told.update(searched(folder, 1))
-told.update(searched(folder, 99))  # too soon after the first
-told.close()
-(node,) = ray.nodes()
-found, until = [], time.monotonic() + 120
-while not any("emoray_trials" in line and 'status="finished"' in line and line.endswith(" 3.0") for line in found):
-    assert time.monotonic() < until, found
-    time.sleep(0.5)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=5) as answer:
-            found = [line for line in answer.read().decode().splitlines() if "emoray_" in line and line[0] != "#"]
-    except OSError:
-        pass
-print(*found, sep="\\n")
-"""
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(400)
-def test_rays_metrics_carry_the_last_figures(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", METRICS, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    values = {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()}
-    assert values["ray_emoray_epochs"] == 6
-    assert values["ray_emoray_best_score"] == pytest.approx(2.3)
-    assert {"ray_emoray_trials", "ray_emoray_images_per_second"} <= values.keys()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
