@@ -1,13 +1,15 @@
 """What a sweep will take: epochs, hours, money, disk; and what in its plan cannot be meant. Pure arithmetic."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from statistics import mean
 from typing import Protocol
 
-from emoray import placement, schedulers, space
+from emoray import checks, placement, schedulers, shares, space
 from emoray.config import Study, Sweep
 from emoray.errors import UserError
 from emoray.placement import Cluster
+from emoray.trial_state import quiet_epochs
 
 
 class Measured(Protocol):
@@ -30,43 +32,76 @@ def trials(study: Study) -> int:
     return int(min(study.trials, space.size(study.space)))
 
 
+def at_most(sweep: Sweep, cost: Callable[[Study], float]) -> list[float]:
+    """The cost of each trial of a sweep, in the costliest way in which the studies may share them out.
+
+    Where the better studies get more trials, the costliest of them may be among these.
+    """
+    if sweep.search.share == "best":
+        total, holds = sum(study.trials for study in sweep.studies), sum(space.size(s.space) for s in sweep.studies)
+        return [max(map(cost, sweep.studies))] * int(min(total, holds))
+    return [cost(study) for study in sweep.studies for _ in range(trials(study))]
+
+
+def quiet(study: Study) -> list[int]:
+    """How many epochs pass before a trial is judged, under each schedule that the study's space may give it."""
+    return [quiet_epochs(schedule, study.epochs) for schedule in checks.corners(study.space["schedule"])]
+
+
+def judged(sweep: Sweep, study: Study) -> list[list[int]]:
+    """The epochs after which a study's trials may be judged, for each bracket of the scheduler."""
+    return schedulers.judged(sweep.search.scheduler, study.epochs, min(quiet(study)))
+
+
+def share_rounds(sweep: Sweep) -> list[tuple[int, int]]:
+    """Where the better studies get more trials: how many each round has, and for how many studies."""
+    if sweep.search.share != "best" or len(sweep.studies) < 2:
+        return []
+    return shares.rounds({study.name: study.trials for study in sweep.studies})
+
+
 def expected_epochs(sweep: Sweep, study: Study) -> float | None:
-    """The epochs that a study is expected to train; None where the scheduler gives no ground to say."""
-    each = schedulers.expected_epochs(sweep.search.scheduler, study.epochs)
-    return None if each is None else each * trials(study)
+    """The epochs that a study is expected to train with its own share of the trials; None where nobody can say."""
+    each = [schedulers.expected_epochs(sweep.search.scheduler, study.epochs, pause) for pause in quiet(study)]
+    told = [epochs for epochs in each if epochs is not None]
+    return mean(told) * trials(study) if told else None
 
 
 def hours(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[float, float]:
-    """Hours that the trials are expected to take, and that they can take at most, `slots` at once."""
-    expected = most = 0.0
+    """Hours that the trials are expected to take, and that they can take at most, `slots` at once.
+
+    Both are at least the longest trial's: early stopping lets some reach their last epoch, and none is split.
+    """
+    whole = at_most(sweep, lambda study: study.epochs * measured[study.name].epoch_seconds / 3600)
+    likely = 0.0
     for study in sweep.studies:
-        seconds = measured[study.name].epoch_seconds / slots / 3600
-        whole = trials(study) * study.epochs
-        likely = expected_epochs(sweep, study)
-        expected += seconds * (whole if likely is None else likely)
-        most += seconds * whole
-    return expected, most
+        epochs = expected_epochs(sweep, study)
+        epochs = trials(study) * study.epochs if epochs is None else epochs
+        likely += epochs * measured[study.name].epoch_seconds / 3600
+    return max(likely / slots, max(whole)), max(sum(whole) / slots, max(whole))
 
 
 def disk(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[int, int]:
-    """Bytes of checkpoints that a sweep needs at the least, and those that it takes where nothing limits it.
+    """Bytes of checkpoints that a sweep needs at the least, and those that it takes at most.
 
     Needed are the best of the `keep` largest and one of each other study, and both files of the trials that run;
     besides, finished trials keep what more epochs would go on from. A file is written beside the old one, so each
     running trial has one more for a moment.
     """
-    listed = [study.name for study in sweep.studies for _ in range(trials(study))]
-    listed.sort(key=lambda name: -measured[name].best_bytes)
-    keep = sweep.finalize.keep
-    kept = [*listed[:keep], *(set(listed[keep:]) - set(listed[:keep]))]
-    epochs = 1 + (sweep.finalize.soup if sweep.finalize.soup > 1 else 0)
-    best = [epochs * measured[name].best_bytes for name in kept]
-    last = sorted((measured[name].last_bytes for name in listed), reverse=True)
+    keep, epochs = sweep.finalize.keep, 1 + (sweep.finalize.soup if sweep.finalize.soup > 1 else 0)
+    names = [study.name for study in sweep.studies for _ in range(trials(study))]
+    names.sort(key=lambda name: -measured[name].best_bytes)
+    others = set(names[keep:]) - set(names[:keep])
+    bests = at_most(sweep, lambda study: epochs * measured[study.name].best_bytes)
+    best = [*sorted(map(int, bests), reverse=True)[:keep], *(epochs * measured[name].best_bytes for name in others)]
+    last = sorted(map(int, at_most(sweep, lambda study: measured[study.name].last_bytes)), reverse=True)
     needed = sum(best) + sum(2 * size for size in last[:slots]) + slots * max(best)
-    return needed, needed + sum(last[slots:])
+    taken = needed + sum(last[slots:])
+    limit = sweep.search.storage_limit
+    return needed, taken if limit is None else max(needed, min(taken, limit))
 
 
-def check_disk(sweep: Sweep, needed: int, free: int) -> None:
+def check_disk(sweep: Sweep, needed: int, free: float) -> None:
     """Raises UserError where the checkpoints that a sweep needs have no room."""
     limit = sweep.search.storage_limit
     if limit is not None and needed > limit:
@@ -140,13 +175,19 @@ def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
     scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
     if study.trials > holds:
         yield f"{study.name}: of {study.trials} trials {count} are run, since its space holds {settings(holds)}"
+    if algorithm["name"] == "grid" and study.trials < holds:
+        yield f"{study.name}: grid runs {study.trials} of {holds:,.0f} points, the first in the file's order"
     name = scheduler["name"]
-    judged = any(schedulers.judged(scheduler, study.epochs))
-    if name != "none" and not judged:
-        yield f"{study.name}: {name} never judges, since its first rung is not before the last of {study.epochs} epochs"
+    is_judged = any(judged(sweep, study))
+    if name != "none" and not is_judged:
+        quietly = f", nor within its schedule's first {pause} epochs" if (pause := min(quiet(study))) else ""
+        yield (
+            f"{study.name}: {name} never judges, since its first rung is not before the last of {study.epochs} epochs"
+            f"{quietly}"
+        )
     usual = scheduler.get("reduction_factor", 1)
     least = {"median": scheduler.get("min_trials", 0) + 1, "pbt": 4}.get(name, usual)
-    if judged and count < least:
+    if is_judged and count < least:
         yield f"{study.name}: {name} needs {least} trials or more to tell good from bad, and there are {count}"
     startup = algorithm.get("startup_trials", 0) if algorithm.get("sampler") != "cmaes" else 0
     if holds > 1 and 0 < count <= startup:

@@ -2,11 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import yaml
 
 from emoray import intact, ownership, registry, storage, strict_yaml, trials
+from emoray.config import SearchSettings
 from emoray.errors import UserError
 from emoray.overview import best_trial, counts, natural, sparkline
 from emoray.run_folder import RunFolder
@@ -16,6 +18,8 @@ from emoray.trials import TrialTable
 
 LISTED = 50
 """Trials of a leaderboard."""
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file raises that is cut off or holds something else."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -26,15 +30,15 @@ def runs(place: AnyPath) -> str:
     folders = [folder for folder, exists in zip(every, there, strict=True) if exists]
     if not folders:
         raise UserError(f"{place}/ holds no runs; name the folder that a sweep's 'storage' names")
-    rows = [("run", "state", "trials", "best", "age")]
+    rows, damaged = [("run", "state", "trials", "best", "age")], []
     for folder in sorted(folders, key=lambda folder: -_changed(folder)):
-        intact.links(folder.path)
-        table, metric = trials.restore(folder), _metric(folder)
-        best = best_trial(table)
-        score = f"{metric} {natural(best, metric)}" if best is not None else "-"
-        ended = sum(trial.ended for trial in table)
-        rows.append((folder.path.name, _state(folder, table), f"{ended}/{len(table.trials)}", score, _age(folder)))
-    return printable(_columns(rows))
+        try:
+            intact.links(folder.path)
+            rows.append(_row(folder))
+        except (UserError, *_UNREADABLE) as error:  # one that cannot be read must not hide the others
+            rows.append((folder.path.name, "damaged", "-", "-", _age(folder)))
+            damaged.append(f"{folder.path.name} is damaged: {' '.join(str(error).split())}")
+    return printable("\n".join([_columns(rows), *damaged]))
 
 
 def run(path: AnyPath) -> str:
@@ -72,6 +76,15 @@ def printable(text: str) -> str:
     return "".join(character for character in text if character in "\n\t" or character.isprintable())
 
 
+def _row(folder: RunFolder) -> tuple[str, str, str, str, str]:
+    table, metric = trials.restore(folder), _metric(folder)
+    best, state = best_trial(table), _state(folder, table)
+    score = f"{metric} {natural(best, metric)}" if best is not None else "-"
+    # A run that is finished has all its trials, even where a space held fewer than were asked for.
+    total = len(table.trials) if state == "finished" else max(_wanted(folder), len(table.trials))
+    return folder.path.name, state, f"{sum(trial.ended for trial in table)}/{total}", score, _age(folder)
+
+
 def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
     yield f"{shown.id}: {shown.status}{f', {shown.reason}' if shown.reason else ''}"
     if shown.best is not None:
@@ -84,7 +97,8 @@ def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
     if shown.history:
         yield ""
         yield f"{metric}  {sparkline(shown.curve, 60)}"
-        columns = ["epoch", "train_loss", "accuracy", "macro_f1", "log_loss", "learning_rate", "seconds", "data_wait"]
+        told = dict.fromkeys(("accuracy", "macro_f1", "log_loss", metric))
+        columns = ["epoch", "train_loss", *told, "learning_rate", "seconds", "data_wait"]
         present = [column for column in columns if column in shown.history[0]]
         rows = [tuple(present), *(tuple(f"{row[column]:.4g}" for column in present) for row in shown.history)]
         yield _columns(rows)
@@ -103,8 +117,25 @@ def _opened(path: AnyPath) -> RunFolder:
 
 
 def _metric(folder: RunFolder) -> str:
+    return str(_search(_sweep(folder)).get("metric", SearchSettings.metric))
+
+
+def _wanted(folder: RunFolder) -> int:
+    """How many trials a run's sweep asks for."""
+    tree = _sweep(folder)
+    usual = _search(tree).get("trials", SearchSettings.trials)
+    return sum(model.get("trials", usual) if isinstance(model, dict) else usual for model in tree["models"])
+
+
+def _sweep(folder: RunFolder) -> dict[str, Any]:
     tree, _ = strict_yaml.read(folder.sweep)
-    return str(((tree or {}).get("search") or {}).get("metric", "macro_f1"))
+    if not isinstance(tree, dict) or not isinstance(tree.get("models"), list):
+        raise UserError(f"{folder.sweep} holds no sweep")
+    return tree
+
+
+def _search(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    return tree.get("search") or {}
 
 
 def _state(folder: RunFolder, table: TrialTable) -> str:

@@ -4,7 +4,9 @@ It fits any terminal from 80 columns on, and its height, however many trials the
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean as mean
 
 from rich.console import Group
 from rich.table import Table
@@ -18,7 +20,7 @@ from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, Trial
 SHOWN = 12
 """Running trials that are shown where there is room."""
 _BARS = "▁▂▃▄▅▆▇█"
-_OTHER_LINES = 8
+_OTHER_LINES = 9
 """Of a terminal's height, what is not left for running trials."""
 
 
@@ -29,9 +31,10 @@ def overview(studies: Studies, elapsed: float, width: int, height: int = 24) -> 
     best = best_trial(trials)
     if best is not None:
         lines.append(_line(f"best {metric} {natural(best, metric)}  {best.id}, epoch {_best_epoch(best)}", "green"))
-        told = "  ".join(f"{name} {value}" for name, value in drawn(best, studies.sweep).items())
-        lines.append(_line(f"  {told or 'nothing is drawn in its study'}", "dim"))
-    running = [trial for trial in trials if not trial.ended]
+        told = [f"{name} {value}" for name, value in drawn(best, studies.sweep).items()]
+        lines += [_line(text, "dim") for text in _two_lines(told or ["nothing is drawn in its study"], width)]
+    idle = waiting(studies)
+    running = sorted((trial for trial in trials if not trial.ended), key=lambda trial: trial in idle)
     room = max(1, min(SHOWN, height - _OTHER_LINES))
     if running:
         lines.append(_table(running[:room], metric, width))
@@ -63,15 +66,20 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_BARS[int((value - low) * scale)] if math.isfinite(value) else " " for value in values)
 
 
+def waiting(studies: Studies) -> list[Trial]:
+    """Trials that have not ended and do not train now: they wait for a place, or for the others of their round."""
+    return [*studies.waiting, *(studies.rounds.paused if studies.rounds is not None else ())]
+
+
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
-    """What was drawn for a trial, by short names; nothing where the file no longer has its space."""
+    """What was drawn for a trial, by names as short as tells them apart; nothing where its space is gone."""
     study = next((study for study in sweep.studies if study.name == trial.study), None)
     found: dict[str, str] = {}
 
     def recall(place: str, sampler: space.Sampler) -> object:
         value = trial.drawn[place]
         shown = sampler.quantile(value) if isinstance(sampler, space.Normal) else value
-        found[place.rpartition(".")[2]] = f"{shown:.3g}" if isinstance(shown, float) else str(shown)
+        found[place] = f"{shown:.3g}" if isinstance(shown, float) else str(shown)
         return value
 
     try:
@@ -79,7 +87,9 @@ def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
             space.draw(study.space, recall)
     except (KeyError, ValueError):
         return {}
-    return found
+    last = Counter(place.rpartition(".")[2] for place in found)
+    short = {place: place.rpartition(".")[2] for place in found}
+    return {short[place] if last[short[place]] == 1 else place: shown for place, shown in found.items()}
 
 
 def saved_epochs(trials: Iterable[Trial]) -> int:
@@ -89,17 +99,22 @@ def saved_epochs(trials: Iterable[Trial]) -> int:
 
 def time_left(studies: Studies) -> float | None:
     """Seconds that the search needs if nothing more is stopped early; None before there is anything to go by."""
-    seconds, running = 0.0, max(1, sum(not trial.ended for trial in studies.table))
+    running = max(1, sum(not trial.ended for trial in studies.table) - len(waiting(studies)))
     rows = [row["seconds"] for trial in studies.table for row in trial.history]
     if not rows:
         return None
+    seconds, whole, new = 0.0, [0.0], 0
     for study in studies.studies.values():
         trials = studies.table.of(study.name)
-        own = [row["seconds"] for trial in trials for row in trial.history] or rows
+        epoch = mean([row["seconds"] for trial in trials for row in trial.history] or rows)
         todo = sum(trial.settings["epochs"] - len(trial.history) for trial in trials if not trial.ended)
-        todo += max(0, study.trials - len(trials)) * study.epochs
-        seconds += todo * sum(own) / len(own)
-    return seconds / running
+        whole.append(study.epochs * epoch)
+        if studies.sweep.search.share == "best":
+            new += study.trials - len(trials)  # whose they will be is not known: the costliest's at most
+        else:
+            todo += max(0, study.trials - len(trials)) * study.epochs
+        seconds += todo * epoch
+    return (seconds + max(0, new) * max(whole)) / running
 
 
 def clock(seconds: float) -> str:
@@ -120,7 +135,9 @@ def counts(trials: Sequence[Trial]) -> Mapping[str, int]:
 
 
 def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterable[str]:
-    listed = " · ".join(f"{count} {status}" for status, count in counts(trials).items() if count)
+    known, idle = dict(counts(trials)), len(waiting(studies))
+    known |= {RUNNING: known[RUNNING] - idle, "waiting": idle}
+    listed = " · ".join(f"{count} {status}" for status, count in known.items() if count)
     yield f"{sum(trial.ended for trial in trials)}/{studies.total} trials  {listed}"
     left, saved = time_left(studies), saved_epochs(trials)
     told = [clock(elapsed)]
@@ -133,6 +150,16 @@ def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterabl
 
 def _best_epoch(trial: Trial) -> int:
     return int((trial.best or {}).get("epoch", 0))
+
+
+def _two_lines(parts: Sequence[str], width: int) -> list[str]:
+    """Parts side by side below the line that they belong to, on a second line where one does not hold them."""
+    lines = ["  "]
+    for part in parts:
+        if len(lines) == 1 and len(lines[0].rstrip()) and len(lines[0]) + len(part) > width:
+            lines.append("  ")
+        lines[-1] += f"{part}  "
+    return [line.rstrip() for line in lines]
 
 
 def _line(text: str, style: str) -> Text:

@@ -64,13 +64,23 @@ def is_owned(folder: AnyPath) -> bool:
     return False
 
 
+def check_free(folder: AnyPath) -> None:
+    """Raises UserError where another process is at work on a run; nothing is taken."""
+    if is_owned(folder):
+        raise _owned(folder)
+
+
+def _owned(folder: AnyPath) -> UserError:
+    return UserError(f"another process is at work on {folder}/; wait for its end")
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is at work on {folder}/; wait for its end") from None
+            raise _owned(folder) from None
         yield
 
 
@@ -94,7 +104,7 @@ class _Lease:
             found = self._watched(found)
         self.tag = self.path.write_if(self._content(), found[1] if found else None)
         if self.tag is None:
-            raise UserError(f"another process is at work on {folder}/; wait for its end")
+            raise _owned(folder)
         self._thread.start()
 
     def release(self) -> None:

@@ -3,17 +3,19 @@
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, placement, schedulers, space, storage, weights
+from emoray import forecast, ownership, placement, registry, space, storage, trials, weights
 from emoray.config import Study, Sweep
-from emoray.data import sources, splits
+from emoray.data import faces, sources, splits
 from emoray.data.plan import Source
 from emoray.errors import UserError
 from emoray.placement import Cluster
+from emoray.run_folder import RunFolder
+from emoray.studies import Studies
 
 _ASKED_AT_ONCE = 8
 _MOST_VALUES = 1000
@@ -36,23 +38,43 @@ def describe(sweep: Sweep, machine: Cluster) -> str:
         f"split      {_split(sweep)}",
         f"search     {_component(algorithm)}, early stopping by {_component(scheduler)}, on {sweep.search.metric}",
         *(_study(sweep, study, mode) for study in sweep.studies),
+        *_shares(sweep),
         f"at most    {_most(sweep)}",
         f"resources  {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: {at_once(sweep, machine, slots, mode)}",
         f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
         f"checkpoints of the best {sweep.finalize.keep}, of the best of each study and of {slots} running trials are "
         "kept, and what finished trials would go on from" + _limit(sweep),
         f"finalize   best {sweep.finalize.keep} checkpoints, ensemble by {_component(sweep.finalize.ensemble)}",
-        *(f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, mode, image_bytes, machine)),
+        *doubts(sweep, machine, slots, mode, image_bytes),
     ]
     return "\n".join(lines)
+
+
+def doubts(sweep: Sweep, machine: Cluster, slots: int, mode: str, image_bytes: float) -> list[str]:
+    """What can be done but is hardly meant, a line each."""
+    return [f"doubtful   {doubt}" for doubt in forecast.doubts(sweep, slots, mode, image_bytes, machine)]
+
+
+def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
+    """What resuming a run would do with its trials, and how many would come. Nothing is written.
+
+    Raises UserError where the run cannot be resumed now.
+    """
+    ownership.check_free(folder.path)
+    table = trials.restore(folder, sweep.components, trials.Unwritten)
+    studies = Studies(sweep, table, retry_failed)
+    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
+    new = 0 if retry_failed else sum(max(0, forecast.trials(s) - len(table.of(s.name))) for s in sweep.studies)
+    ended = sum(trial.ended for trial in table)
+    return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new"
 
 
 def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -> str:
     """The rest of the plan, from what was measured. Raises UserError where the disk does not suffice."""
     needed, taken = forecast.disk(sweep, costs, slots)
     place = storage.at(sweep.storage)
-    if isinstance(place, Path):
-        forecast.check_disk(sweep, needed, shutil.disk_usage(_existing(place)).free)
+    free = shutil.disk_usage(_existing(place)).free if isinstance(place, Path) else math.inf  # a bucket has no end
+    forecast.check_disk(sweep, needed, free)
     likely, most = forecast.hours(sweep, costs, slots)
     workers = {study.name: study.resources.workers for study in sweep.studies}
     lines = [
@@ -79,6 +101,18 @@ def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
     kind, wanted = ("GPU", gpus) if gpus and machine.gpus // gpus == slots else ("CPU", cpus)
     of = f" of {largest}" if len({study.resources for study in sweep.studies}) > 1 else ""
     return f"{told}, since a trial{of} takes {wanted:g} {kind}{'s' if wanted > 1 else ''}"
+
+
+def check_metric(sweep: Sweep, classes: Sequence[str] | None = None) -> None:
+    """Raises UserError for the recall of a class that there is not.
+
+    Before the data are read, where `classes` is None, that can be told of classes that the file names and of the
+    embedded faces.
+    """
+    known = classes or sweep.data.classes or (faces.CLASSES if sweep.data.path is None else None)
+    kind, _, name = sweep.search.metric.partition("_")
+    if kind == "recall" and known and name not in known:
+        raise UserError(f"search.metric: there is no class '{name}', {registry.suggestion(name, known)}")
 
 
 def check_weights(sweep: Sweep) -> None:
@@ -161,7 +195,7 @@ def _study(sweep: Sweep, study: Study, mode: str) -> str:
 def _judged(sweep: Sweep, study: Study) -> str:
     """When the scheduler judges a study's trials."""
     scheduler = sweep.search.scheduler
-    brackets = schedulers.judged(scheduler, study.epochs)
+    brackets = forecast.judged(sweep, study)
     if not any(brackets):
         return ""
     if scheduler["name"] == "median":
@@ -171,14 +205,23 @@ def _judged(sweep: Sweep, study: Study) -> str:
     return f"{verb} after epochs {listed[0]}"
 
 
+def _shares(sweep: Sweep) -> Iterator[str]:
+    """How the better studies get more trials, where they do."""
+    rounds = forecast.share_rounds(sweep)
+    if rounds:
+        listed = ", ".join(f"{trials} trials for the best {studies}" for trials, studies in rounds[1:])
+        yield f"share      {rounds[0][0]} trials for all {rounds[0][1]} studies in proportion, then {listed}"
+
+
 def _most(sweep: Sweep) -> str:
-    trials = [forecast.trials(study) for study in sweep.studies]
-    epochs = sum(count * study.epochs for count, study in zip(trials, sweep.studies, strict=True))
+    each = forecast.at_most(sweep, lambda study: study.epochs)
     likely = [forecast.expected_epochs(sweep, study) for study in sweep.studies]
-    told = f"{sum(trials):,} trials, {epochs:,} epochs"
-    total = None if None in likely else sum(each for each in likely if each is not None)
-    if total is not None and round(total) < epochs:
-        told += f"; about {total:,.0f} epochs are expected with {sweep.search.scheduler['name']}"
+    told = f"{len(each):,} trials, {sum(each):,.0f} epochs"
+    total = None if None in likely else sum(epochs for epochs in likely if epochs is not None)
+    if total is not None and round(total) < sum(each):
+        name = sweep.search.scheduler["name"]
+        why = [*([name] if name != "none" else []), *(["equal shares"] if forecast.share_rounds(sweep) else [])]
+        told += f"; about {total:,.0f} epochs are expected with {' and '.join(why)}"
     return told
 
 

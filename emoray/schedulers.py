@@ -101,18 +101,22 @@ def bracket(trials: int, reduction_factor: int, brackets: int) -> list[int]:
     return listed
 
 
-def judged(scheduler: Mapping[str, Any], epochs: int) -> list[list[int]]:
-    """The epochs before the last at which a scheduler judges a trial, for each of its brackets; told in the plan."""
+def judged(scheduler: Mapping[str, Any], epochs: int, quiet: int = 0) -> list[list[int]]:
+    """The epochs before the last at which a scheduler judges a trial, for each of its brackets; told in the plan.
+
+    In the first `quiet` epochs nothing is judged: the schedule makes the trial look bad there.
+    """
+    listed: list[list[int]] = [[]]
     match scheduler:
         case {"name": "asha", "grace_epochs": grace, "reduction_factor": factor}:
-            return [rungs(epochs - 1, grace, factor)]
+            listed = [rungs(epochs - 1, grace, factor)]
         case {"name": "hyperband", "grace_epochs": grace, "reduction_factor": factor, "brackets": brackets}:
-            return [rungs(epochs - 1, grace * factor**s, factor) for s in range(brackets)]
+            listed = [rungs(epochs - 1, grace * factor**s, factor) for s in range(brackets)]
         case {"name": "median", "grace_epochs": grace}:
-            return [list(range(grace, epochs))]
+            listed = [list(range(grace, epochs))]
         case {"name": "pbt", "interval_epochs": interval}:
-            return [list(range(interval, epochs, interval))]
-    return [[]]
+            listed = [list(range(interval, epochs, interval))]
+    return [[epoch for epoch in bracket if epoch > quiet] for bracket in listed]
 
 
 def may_stop(scheduler: Mapping[str, Any], epoch: int) -> bool:
@@ -122,12 +126,12 @@ def may_stop(scheduler: Mapping[str, Any], epoch: int) -> bool:
     return any(epoch in judged_at for judged_at in judged(scheduler, epoch + 1))
 
 
-def expected_epochs(scheduler: Mapping[str, Any], epochs: int) -> float | None:
+def expected_epochs(scheduler: Mapping[str, Any], epochs: int, quiet: int = 0) -> float | None:
     """The epochs that a trial trains on average, from the shares that pass the rungs; None where that is not fixed."""
     if scheduler["name"] == "median":
         return None
     factor = scheduler.get("reduction_factor", 1) if scheduler["name"] in ("asha", "hyperband") else 1
-    brackets = judged(scheduler, epochs)
+    brackets = judged(scheduler, epochs, quiet)
     weights = [factor ** (len(brackets) - 1 - s) / (len(brackets) - s) for s in range(len(brackets))]
     mean = 0.0
     for weight, epochs_judged in zip(weights, brackets, strict=True):

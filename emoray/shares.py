@@ -19,12 +19,9 @@ def best(wanted: Mapping[str, int], scores: Mapping[str, Sequence[float | None]]
     the first does their proportion count. `scores` holds the best scores of a study's trials by index, None for one
     that has not ended. A round begins when all trials of the rounds before it have ended.
     """
-    rounds = max(1, math.ceil(math.log2(len(wanted)))) + 1 if len(wanted) > 1 else 1
-    total = sum(wanted.values())
     given = dict.fromkeys(wanted, 0)
     alive = list(wanted)
-    for number in range(rounds):
-        budget = total * (number + 1) // rounds - sum(given.values())
+    for number, (budget, _) in enumerate(rounds(wanted)):
         weights = {study: wanted[study] if number == 0 else 1 for study in alive}
         for study, trials in _parts(budget, weights).items():
             given[study] += trials
@@ -34,6 +31,17 @@ def best(wanted: Mapping[str, int], scores: Mapping[str, Sequence[float | None]]
         ranked = sorted(alive, key=lambda study: -max((s for s in ended[study] if s is not None), default=-math.inf))
         alive = ranked[: math.ceil(len(alive) / 2)]
     return given
+
+
+def rounds(wanted: Mapping[str, int]) -> list[tuple[int, int]]:
+    """The rounds of `best`: how many trials each shares out, and among how many studies."""
+    count = max(1, math.ceil(math.log2(len(wanted)))) + 1 if len(wanted) > 1 else 1
+    total, alive = sum(wanted.values()), len(wanted)
+    listed = []
+    for number in range(count):
+        listed.append((total * (number + 1) // count - total * number // count, alive))
+        alive = math.ceil(alive / 2)
+    return listed
 
 
 def _parts(budget: int, weights: Mapping[str, int]) -> dict[str, int]:

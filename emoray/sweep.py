@@ -7,6 +7,7 @@ here: this module runs as `__main__`.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emoray import (
     candidates,
@@ -26,10 +27,15 @@ from emoray import (
     trials,
     versions,
 )
+from emoray.config import Sweep
 from emoray.errors import Stopped, UserError
 from emoray.run_folder import RunFolder
 from emoray.s3 import S3Path
 from emoray.storage import AnyPath
+
+if TYPE_CHECKING:
+    from emoray.data import Prepared
+    from emoray.finalize import Result
 
 
 @dataclass(frozen=True)
@@ -55,21 +61,27 @@ def run(arguments: Arguments) -> None:
     """
     sweep = config.load(arguments.file, arguments.set, arguments.storage)
     plan.check_weights(sweep)
-    if arguments.dry_run or not arguments.address:
+    plan.check_metric(sweep)
+    if not arguments.address:
         told = plan.describe(sweep, cluster.local_resources())  # refuses what cannot run, before anything is spent
-    if arguments.dry_run:
-        print(told)
+    resume = arguments.resume or arguments.retry_failed
+    found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
+    if arguments.dry_run and not arguments.address:
+        _print_plan(told, sweep, found, arguments)
         if not arguments.measure:
             return
-    found = runs.find(sweep, arguments.resume or arguments.retry_failed)
     screen = display.on_terminal(arguments.plain)
     screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
-    with (
-        registry.importable(sweep.import_path),
-        cluster.connected(arguments.address, sweep.import_path, screen.say) as machine,
-    ):
+    paths = sweep.import_path
+    with registry.importable(paths), cluster.connected(arguments.address, paths, screen.say) as machine:
+        if arguments.address:
+            told = plan.describe(sweep, machine)  # what can run is known only now
+            if arguments.dry_run:
+                _print_plan(told, sweep, found, arguments)
+                if not arguments.measure:
+                    return
         # Keras and Ray's libraries take seconds to import: only now.
-        from emoray import data, finalize, held_out, measuring, search, tracking
+        from emoray import data, held_out, measuring, tracking
         from emoray.trial.data import load
 
         screen.say(display.machines(machine))
@@ -79,6 +91,7 @@ def run(arguments: Arguments) -> None:
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
         if found is not None:
             held_out.check(found, prepared)
+        plan.check_metric(sweep, prepared.manifest["classes"])
         for split in ("validation", "selection"):
             metrics.check(sweep.search.metric, prepared.manifest["splits"][split]["classes"], split)
         mode = placement.mode(sweep, prepared.train_bytes, machine)
@@ -88,32 +101,58 @@ def run(arguments: Arguments) -> None:
         class_names.check(losses, prepared.manifest["classes"])
         if arguments.measure:
             screen.say("measuring a few steps of each architecture")
-            screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode)), slots))
+            screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode), slots), slots))
         if arguments.dry_run:
             return
+        for doubt in plan.doubts(sweep, machine, slots, mode, prepared.train_bytes):
+            screen.say(doubt)
+        tracking.check(sweep)
         with runs.opened(sweep, found, prepared.folder, screen.say) as folder:
-            kept = held_out.keep(folder, prepared)
             screen.say(display.about(prepared.manifest))
             screen.say(display.at_once(slots, mode))
             screen.say(f"run folder: {folder.path}/")
-            trackers = [*tracking.trackers(sweep, folder, arguments.tensorboard)]
-            try:
-                with screen:
-                    search.run(
-                        sweep,
-                        trials.restore(folder, sweep.components),
-                        load(prepared, mode),
-                        slots,
-                        tracking.Together([screen, *trackers]),
-                        retry_failed=arguments.retry_failed,
-                    )
-                result = finalize.run(folder, sweep, kept, screen.say)
-            except KeyboardInterrupt:
-                raise Stopped from None
-            finally:
-                for tracker in trackers:
-                    tracker.close()
+            result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
     screen.say(display.closing(result.candidates, result.ensemble, folder))
+
+
+def _print_plan(told: str, sweep: Sweep, found: RunFolder | None, arguments: Arguments) -> None:
+    print(told)
+    if found is not None:
+        print(plan.going_on(sweep, found, arguments.retry_failed))
+
+
+def _train_and_finalize(
+    sweep: Sweep,
+    folder: RunFolder,
+    prepared: "Prepared",
+    mode: str,
+    slots: int,
+    screen: display.Display,
+    arguments: Arguments,
+) -> "Result":
+    """The search, followed by all that watches it, and what is made of its best trials."""
+    from emoray import finalize, held_out, search, tracking
+    from emoray.trial.data import load
+
+    kept = held_out.keep(folder, prepared)
+    trackers = tracking.trackers(sweep, folder, arguments.tensorboard)
+    try:
+        with screen:
+            search.run(
+                sweep,
+                trials.restore(folder, sweep.components),
+                load(prepared, mode),
+                slots,
+                tracking.Together([screen, *trackers]),
+                retry_failed=arguments.retry_failed,
+            )
+        return finalize.run(folder, sweep, kept, screen.say)
+    except KeyboardInterrupt:
+        raise Stopped from None
+    finally:
+        for tracker in trackers:
+            if left := tracker.close():
+                screen.say(left)
 
 
 def _check_nodes(place: AnyPath, sweep: config.Sweep | None = None) -> None:

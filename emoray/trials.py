@@ -159,13 +159,31 @@ class TrialTable:
         write_json(path, {"trial": trial.id, **given, "changes": changes})
 
 
-def restore(folder: RunFolder, components: Collection[str] | None = None) -> TrialTable:
+class Unwritten(TrialTable):
+    """A table that leaves its run as it is: it tells what a resume would do."""
+
+    def reopen(self, trial: Trial) -> None:
+        trial.status, trial.reason, trial.failure, trial.error = RUNNING, "", "", ""
+
+    def end(self, trial: Trial, status: str, reason: str = "", failure: str = "", *told: Any, **more: Any) -> None:
+        trial.status, trial.reason, trial.failure = status, reason, failure
+
+    def write(self, lazily: bool = False) -> None:
+        pass
+
+    def _write_settings(self, trial: Trial) -> None:
+        pass
+
+
+def restore(
+    folder: RunFolder, components: Collection[str] | None = None, kind: type[TrialTable] = TrialTable
+) -> TrialTable:
     """The table of a run as its folder tells it; trials that had not ended are `running` with what they had shown.
 
     Raises UserError for a trial that is not what it may be: `components` are the modules whose code may build its
     model, None any.
     """
-    table = TrialTable(folder)
+    table = kind(folder)
     below = folder.path / "trials"
     found = [*storage.each(below, _restored, [given.parent for given in below.glob("*/settings.json")])]
     for trial in found:

@@ -1,6 +1,6 @@
 """Sweeps that are killed: the driver at random moments, a trial's process, a disk that is full.
 
-EMORAY_KILLS (2 unless set; `make chaos` sets 30) is how often the driver is killed.
+EMORAY_KILLS (2 unless set; `make chaos` sets 30) is how often the driver is killed while trials train.
 """
 
 import csv
@@ -19,6 +19,8 @@ import pytest
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("EMORAY_KILLS", "2"))
+PAUSE = 4.0
+"""Seconds of training after which a driver is killed at the latest: some trials end meanwhile, seldom all."""
 SWEEP = """
 name: chaos
 data: {faces: 400}
@@ -29,14 +31,20 @@ train:
   epochs: 3
   batch_size: {choice: [32, 64]}
   optimizer: {name: adam, learning_rate: {loguniform: [1e-4, 1e-2]}}
-search: {metric: accuracy}
+search: SEARCH
 finalize: {keep: 2}
 """
+RANDOM = "{metric: accuracy}"
+ADAPTIVE = (
+    "{metric: accuracy, algorithm: {name: optuna, startup_trials: 2}, scheduler: {name: asha, grace_epochs: 1}, "
+    "max_concurrent: 1}"
+)
+"""One trial after the other: what it decides hangs on all that ended before, and on their order."""
 
 
-def command(tmp_path: Path, storage: str, *more: str) -> list[str]:
+def command(tmp_path: Path, storage: str, *more: str, search: str = RANDOM) -> list[str]:
     file = tmp_path / "sweep.yaml"
-    file.write_text(SWEEP)
+    file.write_text(SWEEP.replace("SEARCH", search))
     return [sys.executable, "-m", "emoray.sweep", str(file), "--storage", str(tmp_path / storage), *more]
 
 
@@ -70,37 +78,87 @@ def wait_for(path: Path, pattern: str, process: "subprocess.Popen[str]", seconds
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], float]:
-    """A folder with prepared data, the trials of an uninterrupted sweep and the seconds that it took."""
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with prepared data, and the trials of an uninterrupted sweep."""
     folder = tmp_path_factory.mktemp("chaos")
-    began = time.monotonic()
     finished(command(folder, "runs", "--set", "name=unbroken"))
-    return folder, picture(folder / "runs" / "unbroken"), time.monotonic() - began
+    return folder, picture(folder / "runs" / "unbroken")
 
 
-def test_a_driver_that_is_killed_again_and_again(unbroken: tuple[Path, dict[str, Any], float]) -> None:
-    folder, expected, whole = unbroken
-    moments = random.Random(KILLS)
-    run = folder / "runs" / "chaos"
-    ended: dict[str, bytes] = {}
-    for number in range(KILLS):
-        process = start(command(folder, "runs", *(["--resume"] if run.exists() else [])))
+class Killed:
+    """Sweeps of one kind, begun anew when all has ended, whose driver is killed while trials train."""
+
+    def __init__(self, folder: Path, search: str, name: str, expected: dict[str, Any]) -> None:
+        self.folder, self.search, self.name, self.expected = folder, search, name, expected
+        self.number, self.kills = 1, 0
+        self.ended: dict[str, bytes] = {}
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / f"{self.name}-{self.number}"
+
+    def strike(self, pause: float) -> None:
+        """Start or resume the sweep, and kill it so many seconds after a trial trains, or let it end before."""
+        process = self._start()
+        while process.poll() is None and not any(is_training(pid) for pid in descendants(process.pid)):
+            time.sleep(0.05)
         try:
-            process.wait(moments.uniform(0.2, 0.9) * whole)
+            process.wait(pause)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         told = process.communicate()[0]
-        assert process.returncode in (0, -signal.SIGKILL), f"after {number} kills:\n{told}"
-        for name, content in ended.items():
-            assert (run / "trials" / name / "history.csv").read_bytes() == content, f"{name} had ended"
-        ended = {p.parent.name: (p.parent / "history.csv").read_bytes() for p in run.glob("trials/*/end.json")}
-    finished(command(folder, "runs", *(["--resume"] if run.exists() else [])))
-    assert picture(run) == expected
-    assert {row["status"] for row in csv.DictReader((run / "trials.csv").open())} == {"finished"}
+        assert process.returncode in (0, -signal.SIGKILL), f"{self.run.name}, after {self.kills} kills:\n{told}"
+        self._look()
+        if len(self.ended) < len(self.expected):
+            assert process.returncode == -signal.SIGKILL, told
+            self.kills += 1
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Let the sweep end, see that it is as an unbroken one, and begin another."""
+        if not self.run.exists():
+            return
+        finished(self._command())
+        self._look()
+        assert picture(self.run) == self.expected
+        self.number, self.ended = self.number + 1, {}
+
+    def _look(self) -> None:
+        for name, content in self.ended.items():
+            assert (self.run / "trials" / name / "history.csv").read_bytes() == content, f"{name} had ended"
+        paths = [path.parent for path in self.run.glob("trials/*/end.json")]
+        self.ended = {path.name: (path / "history.csv").read_bytes() for path in paths}
+
+    def _command(self) -> list[str]:
+        resume = ["--resume"] if self.run.exists() else []
+        return command(self.folder, "runs", "--set", f"name={self.run.name}", *resume, search=self.search)
+
+    def _start(self) -> "subprocess.Popen[str]":
+        return start(self._command())
 
 
-def test_a_trial_whose_process_is_killed_goes_on_calmly(unbroken: tuple[Path, dict[str, Any], float]) -> None:
-    folder, expected, _ = unbroken
+def test_a_driver_that_is_killed_again_and_again(unbroken: tuple[Path, dict[str, Any]]) -> None:
+    folder, expected = unbroken
+    sweeps = [Killed(folder, RANDOM, "random", expected)]
+    if KILLS > 2:
+        finished(command(folder, "runs", "--set", "name=adaptive", search=ADAPTIVE))
+        stopped = picture(folder / "runs" / "adaptive")
+        assert any(len(figures) < 3 for *_, figures in stopped.values()), "the scheduler has something to decide"
+        sweeps.append(Killed(folder, ADAPTIVE, "adaptive", stopped))
+    moments, tries = random.Random(KILLS), 0
+    while sum(sweep.kills for sweep in sweeps) < KILLS:
+        tries += 1
+        assert tries <= 5 * KILLS, "kills hardly ever strike while trials train"
+        sweeps[tries % len(sweeps)].strike(moments.uniform(0.0, PAUSE))
+    for sweep in sweeps:
+        sweep.finish()
+    assert sum(sweep.kills for sweep in sweeps) == KILLS
+    assert all(sweep.number > 1 for sweep in sweeps), "each was brought to its end"
+
+
+def test_a_trial_whose_process_is_killed_goes_on_calmly(unbroken: tuple[Path, dict[str, Any]]) -> None:
+    folder, expected = unbroken
     process = start(command(folder, "runs", "--set", "name=struck"))
     run = folder / "runs" / "struck"
     wait_for(run, "trials/lenet-001/history.csv", process)
@@ -148,10 +206,8 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_the_sweep_in_a_sentence(
-    unbroken: tuple[Path, dict[str, Any], float], small_disk: Path
-) -> None:
-    folder, expected, _ = unbroken
+def test_a_full_disk_ends_the_sweep_in_a_sentence(unbroken: tuple[Path, dict[str, Any]], small_disk: Path) -> None:
+    folder, expected = unbroken
     (small_disk / ".cache").symlink_to(folder / "runs" / ".cache")
     arguments = [*command(folder, "runs"), "--storage", str(small_disk)]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,12 +1,13 @@
 """What a person sees: a display of any number of trials at 80 columns, plain lines, runs and trials as text."""
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from emoray import cli, config, display, overview, trials
+from emoray import cli, config, display, overview, ownership, trials
 from emoray.run_folder import RunFolder, write_text
 from emoray.studies import Studies
 from emoray.trials import TrialTable
@@ -33,7 +34,7 @@ def searched(tmp_path: Path, count: int, metric: str = "accuracy") -> Studies:
                 "seconds": 2.0,
                 "images_per_second": 1234.0,
             }
-            row |= {"train_loss": 1 / epoch, "accuracy": 0.5, "data_wait": 0.27}
+            row |= {"train_loss": 1 / epoch, metric: 0.25, "accuracy": 0.5, "data_wait": 0.27}
             trials.write_history(studies.table.folder.trial(trial.id), [*trial.history, row])
             done = {"status": "finished", "reason": ""} if epoch == 9 else {}
             if studies.record({"trial": trial.id, "row": list(row.items()), **done}):
@@ -98,6 +99,33 @@ def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureF
     assert "0.27" in told
 
 
+def test_what_a_resume_would_do_is_planned_and_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched(tmp_path / "runs", 4)
+    run, file = tmp_path / "runs" / "run", tmp_path / "run.yaml"
+    text = config.dump(config.load(run / "sweep.yaml", ["name=run"], str(tmp_path / "runs")))
+    write_text(run / "sweep.yaml", text)
+    write_text(run / "trials" / "simple_cnn-001" / "checkpoint" / "last.npz", "more epochs can follow")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    planned = ["sweep", str(file), "--storage", str(tmp_path / "runs"), "--dry-run", "--resume"]
+    for changed, told in (
+        (text.replace("trials: 4", "trials: 6"), "2 ended, 2 go on, 2 new"),
+        (text.replace("epochs: 9", "epochs: 12"), "1 ended, 3 go on, 0 new"),
+    ):
+        file.write_text(changed)
+        assert cli.main(planned) == 0
+        assert f"resume     {run}/: {told}" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    file.write_text(text.replace("seed: 0", "seed: 5"))
+    assert cli.main(planned) == 2
+    assert "was measured under other settings" in capsys.readouterr().err
+    file.write_text(text)
+    with ownership.of(run, print):
+        assert cli.main(planned) == 2
+    assert "another process is at work" in capsys.readouterr().err
+    assert cli.main([*planned, "--set", "name=never"]) == 2
+    assert "there is no run of 'never'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -112,3 +140,110 @@ def test_what_is_not_there_is_told(
     searched(tmp_path, 2)
     assert cli.main([str(tmp_path / "run") if word == "RUN" else word for word in arguments]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_a_damaged_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched(tmp_path, 4)
+    for number, (file, text) in enumerate(
+        [
+            ("trials/simple_cnn-001/settings.json", ""),
+            ("trials/simple_cnn-001/settings.json", '{"trial": "simple_cnn-001"}'),
+            ("trials/simple_cnn-001/history.csv", "epoch,score\nx,y\n"),
+            ("trials/simple_cnn-001/end.json", "{}"),
+            ("sweep.yaml", "models: ["),
+            ("sweep.yaml", ""),
+        ]
+    ):
+        broken = tmp_path / f"broken-{number}"
+        shutil.copytree(tmp_path / "run", broken)
+        write_text(broken / file, text)
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert [told.count(f"broken-{number} is damaged: ") for number in range(6)] == [1] * 6, told
+    assert "unfinished  2/4" in told
+    assert cli.main(["show", str(tmp_path / "broken-0")]) == 2
+    assert "settings.json tells no settings of a trial" in capsys.readouterr().err
+
+
+def test_trials_that_are_still_to_come_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched(tmp_path, 2)
+    more = (tmp_path / "run" / "sweep.yaml").read_text().replace("trials: 2,", "trials: 30,")
+    write_text(tmp_path / "run" / "sweep.yaml", more)
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    assert "unfinished  1/30" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "recall_happy", "log_loss"])
+def test_a_trial_is_shown_with_what_it_is_selected_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str
+) -> None:
+    searched(tmp_path, 2, metric)
+    assert cli.main(["show", str(tmp_path / "run"), "simple_cnn-001"]) == 0
+    header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch "))
+    assert header.split().count(metric) == 1
+
+
+def test_what_is_drawn_is_told_apart_and_whole(tmp_path: Path) -> None:
+    text = """
+models: [{name: simple_cnn, dropout: {uniform: [0.1, 0.5]}, depth: {choice: [2, 3]}, width: {choice: [16, 32]}}]
+train:
+  optimizer: {name: adam, learning_rate: {loguniform: [1e-4, 1e-2]}}
+  augment: [{name: rotate, degrees: {uniform: [5, 20]}}, {name: shear, degrees: {uniform: [1, 9]}}]
+"""
+    write_text(tmp_path / "run" / "sweep.yaml", text)
+    studies = Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+    trial = studies.next()
+    assert trial is not None
+    row = {"epoch": 1, "score": 0.5, "seconds": 1.0, "images_per_second": 5.0, "train_loss": 1.0}
+    studies.record({"trial": trial.id, "row": list(row.items())})
+    told = overview.drawn(trial, studies.sweep)
+    assert len(told) == len(trial.drawn) == 6
+    assert sorted(name for name in told if name.endswith("degrees")) == ["augment[0].degrees", "augment[1].degrees"]
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(overview.overview(studies, 1.0, 80))
+    lines = captured.get().splitlines()
+    shown = " ".join(lines)
+    assert all(f"{name} {value}" in shown for name, value in told.items()), shown
+    assert max(len(line) for line in lines) <= 80
+
+
+def pbt(tmp_path: Path) -> Studies:
+    text = """
+models: [{name: lenet, trials: 6}]
+train: {epochs: 8, optimizer: {name: adam, learning_rate: {loguniform: [1e-4, 1e-2]}}}
+search: {metric: accuracy, scheduler: {name: pbt, interval_epochs: 2}}
+"""
+    write_text(tmp_path / "run" / "sweep.yaml", text)
+    return Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+
+
+def test_trials_that_wait_for_their_round_are_not_running(tmp_path: Path) -> None:
+    studies = pbt(tmp_path)
+    for number in range(4):
+        trial = studies.next()
+        assert trial is not None
+        for epoch in (1, 2) if number < 3 else (1,):
+            row = {"epoch": epoch, "score": 0.5, "seconds": 10.0, "images_per_second": 5.0, "train_loss": 1.0}
+            studies.record({"trial": trial.id, "row": list(row.items())})
+    assert len(overview.waiting(studies)) == 3
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(overview.overview(studies, 1.0, 80))
+    assert "0/6 trials  1 running · 3 waiting" in captured.get()
+    assert overview.time_left(studies) == pytest.approx(10.0 * (3 * 6 + 7 + 2 * 8)), "one trains, for all of them"
+
+
+def test_the_time_left_counts_on_the_costliest_study(tmp_path: Path) -> None:
+    text = """
+models: [{name: lenet, trials: 4, epochs: 2}, {name: simple_cnn, trials: 4, epochs: 20}]
+train: {optimizer: {name: adam, learning_rate: {loguniform: [1e-4, 1e-2]}}}
+search: {metric: accuracy, share: best}
+"""
+    write_text(tmp_path / "run" / "sweep.yaml", text)
+    studies = Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+    trial = studies.next()
+    assert trial is not None
+    row = {"epoch": 1, "score": 0.5, "seconds": 10.0, "images_per_second": 5.0, "train_loss": 1.0}
+    studies.record({"trial": trial.id, "row": list(row.items())})
+    assert overview.time_left(studies) == pytest.approx(10.0 * (1 + 7 * 20))

@@ -101,6 +101,12 @@ def test_a_sweep_leaves_all_that_is_promised(finished: tuple[Path, str]) -> None
     assert not list(folder.rglob("*.pkl")), "nothing of ours is a pickle"
 
 
+def test_what_is_hardly_meant_is_told_at_the_start(finished: tuple[Path, str]) -> None:
+    lines = finished[1].splitlines()
+    (told,) = (i for i, line in enumerate(lines) if "doubtful   lenet: asha never judges" in line)
+    assert told < next(i for i, line in enumerate(lines) if "run folder: " in line), "before anything is spent"
+
+
 def test_the_ensemble_is_weighed_on_selection_and_told_on_test(finished: tuple[Path, str]) -> None:
     ensemble = json.loads((finished[0] / "ensemble.json").read_text())
     manifest = json.loads((finished[0] / "data" / "manifest.json").read_text())

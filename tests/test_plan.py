@@ -64,6 +64,18 @@ def test_the_plan_says_what_will_be_done(tmp_path: Path) -> None:
         (("{name: asha, grace_epochs: 3}", "{name: median, min_trials: 8}"), "median needs 9 trials or more"),
         (("price_per_hour: 2.5", "algorithm: optuna"), "are among optuna's first 8, which are drawn at random"),
         (("price_per_hour: 2.5", "max_concurrent: 1"), ""),
+        (
+            ("epochs: 27,", "epochs: 12, schedule: {name: cosine, warmup_epochs: 9},"),
+            "asha never judges, since its first rung is not before the last of 12 epochs, nor within its schedule's "
+            "first 9 epochs",
+        ),
+        (
+            (
+                "trials: 3, width: {choice: [16, 32]}, dropout: {uniform: [0.1, 0.5]}",
+                "trials: 4, width: {choice: [16, 32]}",
+            ),
+            "simple_cnn: grid runs 4 of 6 points, the first in the file's order",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_doubted(tmp_path: Path, change: tuple[str, str], doubt: str) -> None:
@@ -71,7 +83,10 @@ def test_what_is_hardly_meant_is_doubted(tmp_path: Path, change: tuple[str, str]
         with pytest.raises(UserError, match="pbt cannot take the space of simple_cnn"):
             sweep_of(tmp_path, SWEEP.replace(*change))
         return
-    doubts = list(forecast.doubts(sweep_of(tmp_path, SWEEP.replace(*change)), 1, "memory", 0, EIGHT))
+    text = SWEEP.replace(*change)
+    if "grid" in doubt:
+        text = text.replace("search: {", "search: {algorithm: grid, ")
+    doubts = list(forecast.doubts(sweep_of(tmp_path, text), 1, "memory", 0, EIGHT))
     assert any((doubt or "leaves 7 of 8 CPUs idle") in told for told in doubts), doubts
 
 
@@ -122,9 +137,11 @@ def test_expected_epochs_follow_the_rungs() -> None:
 def test_hours_money_and_disk_from_what_was_measured(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
     costs = {study.name: Cost() for study in sweep.studies}
-    likely, most = forecast.hours(sweep, costs, slots=2)
-    assert most == pytest.approx(162 * 10 / 2 / 3600)
-    assert likely == pytest.approx(42 * 10 / 2 / 3600)
+    likely, most = forecast.hours(sweep, costs, slots=1)
+    assert most == pytest.approx(162 * 10 / 3600)
+    assert likely == pytest.approx(42 * 10 / 3600)
+    one = 27 * 10 / 3600
+    assert forecast.hours(sweep, costs, slots=100) == pytest.approx((one, one)), "no trial is split"
     needed, taken = forecast.disk(sweep, costs, slots=2)
     assert needed == 6 * 4_000_000 + 2 * 2 * 12_000_000 + 2 * 4_000_000
     assert taken == needed + 4 * 12_000_000
@@ -146,6 +163,44 @@ def test_what_has_no_room_is_refused(tmp_path: Path) -> None:
         plan.measured(sweep, costs, 2)
     with pytest.raises(UserError, match=r"has 1 MB free and the checkpoints that are needed take 80 MB"):
         forecast.check_disk(sweep_of(tmp_path), 80_000_000, 1_000_000)
+
+
+def test_what_a_limit_allows_is_the_most(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, SWEEP.replace("price_per_hour: 2.5", "storage_limit: 100 MB"))
+    costs = {study.name: Cost() for study in sweep.studies}
+    assert forecast.disk(sweep, costs, slots=2) == (80_000_000, 100_000_000)
+
+
+def test_nothing_is_judged_within_a_warm_up(tmp_path: Path) -> None:
+    warm = SWEEP.replace("epochs: 27,", "epochs: 27, schedule: {name: cosine, warmup_epochs: 4},")
+    told = plan.describe(sweep_of(tmp_path, warm), local_resources())
+    assert "judged after epochs 9\n" in told, told
+    assert "about 90 epochs are expected with asha" in told, told  # each: 9 and a third of 18
+    either = "schedule: {choice: [{name: constant}, {name: constant, warmup_epochs: 4}]},"
+    sweep = sweep_of(tmp_path, SWEEP.replace("epochs: 27,", f"epochs: 27, {either}"))
+    assert forecast.judged(sweep, sweep.studies[0]) == [[3, 9]], "some of its trials are judged early"
+    assert forecast.expected_epochs(sweep, sweep.studies[0]) == pytest.approx(6 * (7 + 15) / 2)
+
+
+def test_the_better_studies_may_be_the_costly_ones(tmp_path: Path) -> None:
+    text = SWEEP.replace("trials: 3, width", "trials: 3, epochs: 60, width")
+    told = plan.describe(sweep_of(tmp_path, text.replace("price_per_hour: 2.5", "share: best")), local_resources())
+    assert "share      6 trials for all 2 studies in proportion, then 6 trials for the best 1" in told, told
+    assert "12 trials, 720 epochs; about" in told, told
+    assert "are expected with asha and equal shares" in told, told
+    sweep = sweep_of(tmp_path, text.replace("price_per_hour: 2.5", "share: best"))
+    costs = {"lenet": Cost(), "simple_cnn": Cost(last_bytes=1)}
+    assert forecast.hours(sweep, costs, slots=1)[1] == pytest.approx(720 * 10 / 3600)
+    assert forecast.disk(sweep, costs, slots=1)[1] > 12 * 12_000_000
+
+
+@pytest.mark.parametrize("data", ["{faces: 600}", "{path: nowhere, classes: [happy, sad]}"])
+def test_the_recall_of_a_class_that_is_not_there_is_refused_before_data_are_read(tmp_path: Path, data: str) -> None:
+    text = f"data: {data}\nmodels: [lenet]\nsearch: {{metric: METRIC}}\n"
+    plan.check_metric(sweep_of(tmp_path, text.replace("METRIC", "recall_happy")))
+    plan.check_metric(sweep_of(tmp_path, text.replace("METRIC", "macro_f1")))
+    with pytest.raises(UserError, match=r"search.metric: there is no class 'hapy', did you mean 'happy'"):
+        plan.check_metric(sweep_of(tmp_path, text.replace("METRIC", "recall_hapy")))
 
 
 @pytest.mark.parametrize(

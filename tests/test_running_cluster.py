@@ -39,11 +39,11 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[SimpleNamespace]:
-    """The address of a cluster whose head has no CPU and whose only worker has two."""
+    """The address of a cluster whose head has no CPU and whose only worker has two, and says that it has a GPU."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    worker = cluster.add_node(num_cpus=2, node_ip_address=WORKER)
+    worker = cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address=WORKER)
     yield SimpleNamespace(address=cluster.address, worker=worker.node_id)
     cluster.shutdown()
 
@@ -108,6 +108,21 @@ def test_a_cluster_is_joined_may_grow_and_is_refused_with_other_versions(
     assert json.loads(grown) == [0, 16, 16, 16]
     assert "the cluster runs Ray 2.59.0 on Python 3.10.1, and here is Ray" in refused
     assert other.endswith(f"cannot run emoray 0.0.9 (it has {emoray.__version__}); install the same on all nodes")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_sweep_is_planned_for_the_cluster_that_it_names(running: SimpleNamespace, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    command = [sys.executable, "-m", "emoray.sweep", str(file), "--address", running.address, "--dry-run"]
+    told = []
+    for gpus in ("1", "2"):
+        file.write_text(f"models: [lenet]\ntrain: {{gpus_per_worker: {gpus}}}\nsearch: {{trials: 3}}\n")
+        told.append(subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1]))
+    assert told[0].returncode == 0, told[0].stderr
+    assert "2 CPUs and 1 GPUs: 1 trial at once, since a trial takes 1 GPU" in told[0].stdout
+    assert told[1].returncode == 2
+    assert "a trial asks for 2 GPUs and there is 1" in told[1].stderr
 
 
 @pytest.mark.ray

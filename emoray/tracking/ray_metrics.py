@@ -16,16 +16,25 @@ class RayMetrics:
     def __init__(self, sweep: str) -> None:
         self.tags = {"sweep": sweep}
         self.told = 0.0
+        self.studies: Studies | None = None
         self.trials = Gauge("emoray_trials", "Trials by status.", ("sweep", "status"))
         self.best = Gauge("emoray_best_score", "Best score so far, higher is better.", ("sweep", "study"))
         self.rate = Gauge("emoray_images_per_second", "Images that all running trials train on.", ("sweep",))
         self.epochs = Gauge("emoray_epochs", "Epochs that have been trained.", ("sweep", "study"))
 
     def update(self, studies: Studies) -> None:
+        self.studies = studies
         now = time.monotonic()
-        if now - self.told < _SECONDS:
-            return
-        self.told = now
+        if now - self.told >= _SECONDS:
+            self.told = now
+            self._tell(studies)
+
+    def close(self) -> str | None:
+        if self.studies is not None:  # the last ends came too soon after the figures that were told last
+            self._tell(self.studies)
+        return None
+
+    def _tell(self, studies: Studies) -> None:
         trials = list(studies.table)
         for status, count in counts(trials).items():
             self.trials.set(count, {**self.tags, "status": status})
@@ -38,6 +47,3 @@ class RayMetrics:
             best = best_trial(own)
             if best is not None and best.best is not None:
                 self.best.set(best.best["score"], tags)
-
-    def close(self) -> None:
-        self.told = 0.0
