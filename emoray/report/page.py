@@ -8,6 +8,7 @@ every request, and every script but these two, by their hashes.
 import base64
 import functools
 import hashlib
+import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,7 @@ def _environment() -> Environment:
         "metric": scores.title,
         "quoted": _quoted,
         "python": _python,
+        "as_json": json.dumps,  # for people; `tojson` is for scripts
     }
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
