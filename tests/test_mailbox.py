@@ -147,3 +147,19 @@ def test_dying_between_states_that_were_saved_is_getting_on() -> None:
             await asked
 
     together(play)
+
+
+def test_ranks_that_never_come_are_not_started_for_ever() -> None:
+    async def play(mailbox: Mailbox) -> None:
+        asked = asyncio.create_task(mailbox.ask("epoch 1"))
+        for _ in range(DELIVERIES):
+            await mailbox.lost("")
+        assert await mailbox.next(0, 0, 0) == (1, "epoch 1")
+        for _ in range(DELIVERIES):
+            await mailbox.lost("the node died")
+        assert not await mailbox.ended(0), "one came in between"
+        await mailbox.lost("")
+        with pytest.raises(RuntimeError, match=r"before they could train \(the node died\)"):
+            await asked
+
+    together(play)

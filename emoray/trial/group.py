@@ -199,8 +199,7 @@ class _Deaths(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         causes = [getattr(error, "health_check_failure", None) for error in worker_exceptions.values()]
         told = [f"{type(cause).__name__}: {cause}".partition("\n")[0] for cause in causes if cause is not None]
-        if told:
-            self.mailbox.lost.remote("; ".join(dict.fromkeys(told)))
+        self.mailbox.lost.remote("; ".join(dict.fromkeys(told)))
 
 
 class RemotePlayer:

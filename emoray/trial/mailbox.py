@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 DELIVERIES = 4
-"""How often one order is handed to rank 0 before it counts as what kills the ranks."""
+"""How often one order is handed to rank 0 before it counts as what kills the ranks; how often they may die on the way."""
 
 
 class Mailbox:
@@ -16,7 +16,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.number, self.order = 0, None
-        self.delivered = self.arrived = self.generation = 0
+        self.delivered = self.arrived = self.generation = self.losses = 0
         self.answer: Any = None
         self.news: Any = None
         self.closed: str | None = None
@@ -59,6 +59,7 @@ class Mailbox:
 
         async with self.changed:
             self.arrived += 1
+            self.losses = 0
             await self.changed.wait_for(lambda: self._open_after(done) or home())
             if rank == 0 and not home():
                 self.delivered += 1
@@ -86,8 +87,13 @@ class Mailbox:
                 self.changed.notify_all()
 
     async def lost(self, why: str) -> None:
-        """What ranks have just died of."""
-        self.deaths = why
+        """Ranks have just ended in an error, or have died of `why`. Those that never come here are not started for ever."""
+        async with self.changed:
+            self.deaths, self.losses = why or self.deaths, self.losses + 1
+            if self.losses > DELIVERIES and self.closed is None:
+                known = f" ({self.deaths})" if self.deaths else ""
+                self.closed = f"the workers ended {self.losses} times before they could train{known}"
+                self.changed.notify_all()
 
     async def regroup(self, generation: int) -> None:
         """Send ranks of earlier generations home; those that come next find the same orders."""
