@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 DELIVERIES = 4
-"""How often one order is handed to rank 0 before it counts as what kills the ranks; how often they may die on the way."""
+"""How often an order is handed to rank 0, or ranks may die on their way to it, before that counts as their fault."""
 
 
 class Mailbox:
@@ -87,7 +87,7 @@ class Mailbox:
                 self.changed.notify_all()
 
     async def lost(self, why: str) -> None:
-        """Ranks have just ended in an error, or have died of `why`. Those that never come here are not started for ever."""
+        """Ranks have ended in an error, or have died of `why`. Those that never come here are not started for ever."""
         async with self.changed:
             self.deaths, self.losses = why or self.deaths, self.losses + 1
             if self.losses > DELIVERIES and self.closed is None:
