@@ -2,9 +2,9 @@
 
     python -m tests.chaos --kills 12 --seed 0 --modes memory stream
 
-A program, since it starts clusters of its own. For each mode a sweep runs to its end untouched, and then again while
-something dies every few seconds. The head node has no CPU for trials and is not killed, nor is what Ray itself runs on
-it; the other two have one each, and another comes when one dies.
+A program, since it starts a cluster of its own. For each mode a sweep runs to its end while something dies every few
+seconds, and again untouched, to compare (not with --alone). The head node has no CPU for trials and is not killed, nor
+is what Ray itself runs on it; the other two have one each, and another comes when one dies.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -36,8 +37,8 @@ SWEEP = """
 name: chaos
 data: {{faces: 1200, mode: {mode}}}
 models:
-  - {{name: lenet, study: one_worker, trials: 3}}
-  - {{name: lenet, study: two_workers, trials: 3, workers: 2}}
+  - {{name: lenet, study: one_worker, trials: {trials}}}
+  - {{name: lenet, study: two_workers, trials: {trials}, workers: 2}}
 train:
   epochs: {epochs}
   batch_size: {{choice: [16, 32]}}
@@ -94,9 +95,9 @@ class Witness:
 class Sweep:
     """The driver of a sweep: started, killed, started again with --resume."""
 
-    def __init__(self, folder: Path, mode: str, address: str) -> None:
+    def __init__(self, folder: Path, mode: str, trials: int, address: str) -> None:
         self.file = folder / f"{mode}.yaml"
-        self.file.write_text(SWEEP.format(mode=mode, epochs=EPOCHS))
+        self.file.write_text(SWEEP.format(mode=mode, trials=trials, epochs=EPOCHS))
         self.storage, self.address = folder / mode, address
 
     def start(self, name: str) -> "subprocess.Popen[str]":
@@ -136,8 +137,8 @@ def struck(kind: str, nodes: Nodes, driver: "subprocess.Popen[str]", moments: ra
 
 def broken(nodes: Nodes, sweep: Sweep, kills: int, moments: random.Random) -> dict[str, Any]:
     """Run a sweep to its end, with so many kills on the way; returns what died and what it said."""
-    run = sweep.storage / "chaos"
-    witness, done, said = Witness(run), Counter[str](), []
+    began = time.monotonic()
+    witness, done = Witness(sweep.storage / "chaos"), Counter[str]()
     order: list[str] = []
     driver, told = sweep.start("chaos"), Told()
     told.follow(driver)
@@ -163,8 +164,8 @@ def broken(nodes: Nodes, sweep: Sweep, kills: int, moments: random.Random) -> di
             driver = sweep.start("chaos")
             told.follow(driver)
     witness.look()
-    said = [line for line in told.lines if "Traceback" in line]
-    return {"killed": dict(done), "tracebacks": said}
+    noise = [line for line in told.lines if "Traceback" in line]
+    return {"killed": dict(done), "tracebacks": noise, "seconds": round(time.monotonic() - began)}
 
 
 class Told:
@@ -174,8 +175,6 @@ class Told:
         self.lines: list[str] = []
 
     def follow(self, driver: "subprocess.Popen[str]") -> None:
-        import threading
-
         assert driver.stdout is not None
         threading.Thread(target=self.lines.extend, args=(driver.stdout,), daemon=True).start()
 
@@ -243,6 +242,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=8, help="in each sweep")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=3, help="of each of the two studies")
+    parser.add_argument("--alone", action="store_true", help="without the untouched sweep")
     parser.add_argument("--modes", nargs="+", choices=["memory", "stream"], default=["memory", "stream"])
     options = parser.parse_args()
     moments, mark = random.Random(options.seed), secrets.token_hex(8)
@@ -260,7 +261,10 @@ def main() -> None:
         nodes = Nodes()
         try:
             for mode in options.modes:
-                told[mode] = one(nodes, Sweep(Path(place), mode, nodes.cluster.address), options.kills, moments)
+                sweep = Sweep(Path(place), mode, options.trials, nodes.cluster.address)
+                told[mode] = broken(nodes, sweep, options.kills, moments) | counted(sweep.storage / "chaos")
+                if not options.alone:
+                    told[mode] |= compared(sweep)
                 told[mode]["left"] = left(nodes.cluster.address, temporary)
         finally:
             nodes.cluster.shutdown()
@@ -269,18 +273,14 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def one(nodes: Nodes, sweep: Sweep, kills: int, moments: random.Random) -> dict[str, Any]:
-    """A sweep untouched, the same with kills, and how they compare."""
+def compared(sweep: Sweep) -> dict[str, Any]:
+    """The same sweep untouched, and whether its trials were given the same and went the same way."""
     began = time.monotonic()
-    whole = sweep.start("unbroken")
+    whole = sweep.start("untouched")
     said = whole.communicate()[0]
     assert whole.returncode == 0, said
-    seconds, began = time.monotonic() - began, time.monotonic()
-    print(f"{time.strftime('%X')} untouched: {seconds:.0f} s", file=sys.stderr)
-    told = broken(nodes, sweep, kills, moments)
-    told["seconds"] = {"untouched": round(seconds), "killed": round(time.monotonic() - began)}
-    run = sweep.storage / "chaos"
-    return told | counted(run) | {"same": picture(run) == picture(sweep.storage / "unbroken")}
+    same = picture(sweep.storage / "chaos") == picture(sweep.storage / "untouched")
+    return {"same": same, "seconds_untouched": round(time.monotonic() - began)}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A sweep on three nodes on which nodes, workers, trials' processes and the driver die at random.
 
-EMORAY_KILLS (`make chaos` sets 30) is how often; unless it is set, a node and a few processes die, and the data are in
-memory only.
+EMORAY_KILLS (`make chaos` sets 30) is how often. Unless it is set, two things die, the data are in memory only, and the
+result is not compared with an untouched sweep's.
 """
 
 import json
@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 pytestmark = [pytest.mark.ray, pytest.mark.keras, pytest.mark.timeout(3600)]
-KILLS = int(os.environ.get("EMORAY_KILLS", "4"))
-MODES = ["memory", "stream"] if "EMORAY_KILLS" in os.environ else ["memory"]
+LONG = "EMORAY_KILLS" in os.environ
+KILLS = int(os.environ.get("EMORAY_KILLS", "2"))
+MODES = ["memory", "stream"] if LONG else ["memory"]
 
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What the program saw, which starts a cluster of its own."""
     command = [sys.executable, "-m", "tests.chaos", "--kills", str(KILLS // len(MODES)), "--modes", *MODES]
+    command += [] if LONG else ["--trials", "1", "--alone"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-20_000:]
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -31,10 +33,10 @@ def told() -> dict[str, Any]:
 @pytest.mark.parametrize("mode", MODES)
 def test_the_sweep_ends_as_if_nothing_had_died(told: dict[str, Any], mode: str) -> None:
     """That no epoch on disk was ever lost, and no ended trial changed, the program looks at all along."""
-    assert sum(told[mode]["killed"].values()) >= 3, "the sweep was too short for it"
-    assert told[mode]["trials"] == {"finished": 6}
+    assert sum(told[mode]["killed"].values()) == KILLS // len(MODES), "the sweep was too short for it"
+    assert told[mode]["trials"] == {"finished": 6 if LONG else 2}
     assert told[mode]["each_once"]
-    assert told[mode]["same"], "settings, scores and losses of each epoch are those of the untouched sweep"
+    assert told[mode].get("same", not LONG), "settings, scores and losses of each epoch are those of an untouched sweep"
     assert not told[mode]["tracebacks"]
 
 
