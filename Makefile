@@ -30,9 +30,11 @@ lint: setup
 docs: setup
 	$(BIN)/python -m emoray.catalogue > docs/components.md
 
-# Sweeps whose driver is killed 30 times at random moments, nodes that are called back: some 30 minutes.
+# Sweeps whose driver is killed 30 times at random moments, nodes, workers and trials too, and nodes that are called back:
+# about an hour.
 chaos: setup
-	EMORAY_KILLS=30 $(BIN)/python -m pytest tests/test_chaos.py tests/test_s3_end_to_end.py tests/test_two_nodes.py
+	EMORAY_KILLS=30 $(BIN)/python -m pytest tests/test_chaos.py tests/test_chaos_nodes.py \
+		tests/test_s3_end_to_end.py tests/test_two_nodes.py
 
 # What machines of a cluster install: this project as one file, and the versions that it is tested with.
 wheel: setup
