@@ -34,7 +34,7 @@ docs: setup
 # about an hour.
 chaos: setup
 	EMORAY_KILLS=30 $(BIN)/python -m pytest tests/test_chaos.py tests/test_chaos_nodes.py \
-		tests/test_s3_end_to_end.py tests/test_two_nodes.py
+		tests/test_s3_end_to_end.py tests/test_two_nodes.py tests/test_distributed.py
 
 # What machines of a cluster install: this project as one file, and the versions that it is tested with.
 wheel: setup

@@ -1,4 +1,6 @@
-"""Ten worker groups that are ended early, one after the other; tells as JSON how long they trained on and what is left.
+"""Worker groups that are ended early, one after the other; tells as JSON how long they trained on and what is left.
+
+With the argument `all` ten of them, otherwise three.
 
 A program, since Ray's state API needs a cluster with a dashboard. The tests hand it their Ray token by the environment.
 """
@@ -82,23 +84,23 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> bool:
     return held
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, starting: tuple[float, ...], training: int) -> None:
     ray.init(address="local", num_cpus=2, log_to_driver=False)
     try:
         data, alive = [ray.put(slow_data(folder))], 0
-        for seconds in STARTING:
+        for seconds in starting:
             group = Group(TWO, data, None)
             time.sleep(seconds)
             group.close()
             alive += group.alive
-        chunks = [ended_in_mid_epoch(data, folder / "log") for _ in range(2)]
+        chunks = [ended_in_mid_epoch(data, folder / "log") for _ in range(training)]
         until(lambda: not any(left().values()), 10)  # processes end a moment after they are told to
         whole = 2 * IMAGES // (BATCH * 64)
-        told = {"groups": len(STARTING) + len(chunks), "alive": alive, "chunks": chunks, "epoch": whole}
+        told = {"groups": len(starting) + len(chunks), "alive": alive, "chunks": chunks, "epoch": whole}
         print(json.dumps({**told, "left": left()}))
     finally:
         ray.shutdown()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *((STARTING, 2) if "all" in sys.argv else (STARTING[3:5], 1)))
