@@ -113,6 +113,10 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
             _wait_for_first(machines, say)
         yield machines
     finally:
+        if address:
+            from emoray import orphans
+
+            orphans.end()
         ray.shutdown()
 
 

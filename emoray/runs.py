@@ -35,7 +35,6 @@ def find(sweep: Sweep, resume: bool) -> RunFolder | None:
     if resume and folder is None:
         raise _nothing_to_resume(sweep.name, place)
     if folder is not None:
-        intact.links(folder.path)
         versions.read(folder)
         if folder.sweep.exists():
             _refuse_changes(_read(folder.sweep), sweep.resolved(), folder)
@@ -45,6 +44,7 @@ def find(sweep: Sweep, resume: bool) -> RunFolder | None:
 def _latest(place: AnyPath, name: str) -> RunFolder | None:
     """The newest run of a sweep, by the name in its own file too: `mine-2` may be of a sweep that is called so."""
     for folder in run_folder.newest_first(place, name):
+        intact.links(folder.path)
         if not folder.sweep.exists() or _read(folder.sweep).get("name") == name:
             return folder
     return None

@@ -60,6 +60,11 @@ def run(arguments: Arguments) -> None:
     Raises UserError for a user's mistake, SweepFailed where no trial came through, Stopped after Ctrl-C.
     """
     sweep = config.load(arguments.file, arguments.set, arguments.storage)
+    with registry.importable(sweep.import_path):  # a schedule of the file's own is asked when trials are judged
+        _run(sweep, arguments)
+
+
+def _run(sweep: Sweep, arguments: Arguments) -> None:
     plan.check_weights(sweep)
     plan.check_metric(sweep)
     if not arguments.address:
@@ -72,8 +77,7 @@ def run(arguments: Arguments) -> None:
             return
     screen = display.on_terminal(arguments.plain)
     screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
-    paths = sweep.import_path
-    with registry.importable(paths), cluster.connected(arguments.address, paths, screen.say) as machine:
+    with cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
         if arguments.address:
             told = plan.describe(sweep, machine)  # what can run is known only now
             if arguments.dry_run:

@@ -33,6 +33,8 @@ PAUSE = (6.0, 18.0)
 """Seconds between two kills: sometimes too short for anything to have begun again, sometimes long enough."""
 END_SECONDS = 600.0
 """A sweep that has not ended so long after the last kill hangs."""
+RAYS_OWN = {"_AutoscalingCoordinatorActor", "_StatsActor", "_UsageCollectionActor"}
+"""Actors that Ray Data keeps for the whole cluster, one of each."""
 SWEEP = """
 name: chaos
 data: {{faces: 1200, mode: {mode}}}
@@ -206,7 +208,7 @@ def left(address: str, temporary: Path) -> dict[str, Any]:
             free, all_ = ray.available_resources(), ray.cluster_resources()
             held = {kind: round(all_[kind] - free.get(kind, 0), 6) for kind in ("CPU", "object_store_memory")}
             return {
-                "actors": sorted(actor.class_name for actor in actors),
+                "actors": sorted({actor.class_name for actor in actors} - RAYS_OWN),
                 "placement_groups": [group.placement_group_id for group in groups if group.state != "REMOVED"],
                 "held": {kind: value for kind, value in held.items() if value > 0},
                 "temporary": sorted(path.name for path in temporary.glob("emoray-*")),

@@ -162,7 +162,7 @@ def test_a_damaged_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [told.count(f"broken-{number} is damaged: ") for number in range(6)] == [1] * 6, told
     assert "unfinished  2/4" in told
     assert cli.main(["show", str(tmp_path / "broken-0")]) == 2
-    assert "settings.json tells no settings of a trial" in capsys.readouterr().err
+    assert "simple_cnn-001/settings.json" in capsys.readouterr().err
 
 
 def test_trials_that_are_still_to_come_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

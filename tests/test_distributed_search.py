@@ -66,7 +66,7 @@ class Striker:
 
     def update(self, studies: Studies) -> None:
         if not self.struck and any(len(trial.history) == 1 for trial in studies.table):
-            (self.struck,) = of_raylet("TrialRunner")
+            (self.struck,) = of_raylet("ResourceTrainable")
             os.kill(self.struck, signal.SIGKILL)
 
 

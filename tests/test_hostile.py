@@ -263,13 +263,17 @@ def test_trials_are_called_like_their_folders(run: RunFolder, tmp_path: Path, na
         sweep.finalize_again(run.path)
 
 
-def test_what_blocks_or_has_no_end_is_refused(run: RunFolder, tmp_path: Path) -> None:
+def test_what_blocks_or_has_no_end_is_refused(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     history = run.trial("lenet-001") / "history.csv"
     history.unlink()
     os.mkfifo(history)
     assert f"{history} is neither a file nor a folder" in refused(run, tmp_path)
-    for command in (["show", str(run.path)], ["show", str(run.path), "lenet-001"], ["runs", str(run.path.parent)]):
+    for command in (["show", str(run.path)], ["show", str(run.path), "lenet-001"]):
         assert cli.main(command) == 2
+    assert cli.main(["runs", str(run.path.parent)]) == 0
+    assert f"is damaged: {history} is neither a file nor a folder" in capsys.readouterr().out
     history.unlink()
     with history.open("wb") as file:
         file.truncate((256 << 20) + 1)

@@ -125,7 +125,7 @@ def test_checkpoints_are_tidied_and_chosen(tmp_path: Path, s3_bucket: S3Path) ->
     left = {f"{p.parent.parent.name} {p.stem}" for p in folder.path.glob("trials/*/checkpoint/*.npz")}
     assert "lenet-002 best" in left
     assert not left & {"lenet-001 best", "lenet-003 best", "lenet-003 last"}
-    chosen, left_out = candidates.choose(trials.restore(folder), studies.sweep)
+    chosen, left_out, *_ = candidates.choose(trials.restore(folder), studies.sweep)
     assert [candidate.name for candidate in chosen] == ["lenet-002"]
     assert not left_out
     assert chosen[0].identity(folder)["files"] == ["trials/lenet-002/checkpoint/best.npz"]

@@ -12,7 +12,8 @@ RULES = registry.members("stopping")
 @pytest.mark.parametrize("name", RULES)
 def test_no_rule_stops_a_trial_without_scores_or_one_that_improves(name):
     for settings in ends.one_by_one(RULES[name]):
-        for scores in ([], [0.1], [epoch / 100 for epoch in range(50)]):
+        step = 0.01 + settings.get("min_delta", 0.0)
+        for scores in ([], [0.1], [epoch * step for epoch in range(50)]):
             assert registry.build("stopping", {"name": name, **settings}, scores) is False
 
 
