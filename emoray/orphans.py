@@ -1,8 +1,8 @@
 """Processes of Ray Train's that outlive what they were started for, on a cluster that outlives the sweep.
 
-For each worker group Ray Train starts a detached actor that frees the group's places should its controller be killed. It
-does, and then cannot end: it asks to from a thread, where Ray 2.60 does not listen. So one is left behind for each trial
-of several workers, and each driver, that was killed.
+For each worker group Ray Train starts a detached actor that frees the group's places should its controller be killed.
+It does, and then cannot end: it asks to from a thread, where Ray 2.60 does not listen. So one is left behind for each
+trial of several workers, and each driver, that was killed.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def end() -> None:
         ray.wait(ended, num_returns=len(ended), timeout=SECONDS)
 
 
-def _end_on(node: str, process: int) -> Any:
+def _end_on(node: Any, process: Any) -> Any:
     place = NodeAffinitySchedulingStrategy(node, soft=False)
     task: Any = ray.remote(num_cpus=0)(_kill)
     return task.options(scheduling_strategy=place).remote(process)

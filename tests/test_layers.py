@@ -26,7 +26,7 @@ LAYERS = [
     ["checks", "search_checks", "train_checks", "overrides", "class_names"],
     ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
-    ["config", "placement", "growth"],
+    ["config", "placement", "growth", "orphans"],
     ["data"],
     ["trial_state"],
     ["ownership"],
@@ -44,7 +44,7 @@ LAYERS = [
     ["cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-RAY = {"data", "trial", "search", "measuring", "tracking", "cluster", "cluster_file", "drain", "tasks"}
+RAY = {"data", "trial", "search", "measuring", "tracking", "cluster", "cluster_file", "drain", "tasks", "orphans"}
 KERAS = {"losses", "optimizers", "models", "trial", "inference", "inside"}
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts != ("__init__.py",))
 
