@@ -1,8 +1,8 @@
-"""Processes of Ray Train's that outlive what they were started for, on a cluster that outlives the sweep.
+"""What Ray Train leaves behind when a process of it is killed: places that stay taken, and processes.
 
-For each worker group Ray Train starts a detached actor that frees the group's places should its controller be killed.
-It does, and then cannot end: it asks to from a thread, where Ray 2.60 does not listen. So one is left behind for each
-trial of several workers, and each driver, that was killed.
+A worker group's places belong to its controller, an actor, and Ray frees them only when the whole driver has ended. Ray
+Train starts a detached actor for each group that is to free them earlier, should the controller be killed. In Ray 2.60
+it does not always, and never ends: it asks to from a thread, where nobody listens.
 """
 
 import contextlib
@@ -13,14 +13,27 @@ from typing import Any
 
 import ray
 from ray._private.state import state
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _CLEANER = "PlacementGroupCleaner"
 SECONDS = 10.0
 
 
+def free_places() -> None:
+    """Free the places of this driver's worker groups whose controllers are dead."""
+    ours = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    for told in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(told)
+        by_actor = len(group.creator_actor_id) > 0 and not ray.ActorID(group.creator_actor_id).is_nil()
+        gone = group.creator_actor_dead and group.state != PlacementGroupTableData.REMOVED
+        if by_actor and gone and not group.is_detached and group.creator_job_id == ours:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+
+
 def end() -> None:
-    """End those of this driver, whose trials must have ended, and of drivers that are gone. Trouble is let be."""
+    """End the cleaners of this driver, whose trials have ended, and of drivers that are gone. Trouble is let be."""
     from ray.util.state import list_actors
 
     context = ray.get_runtime_context()

@@ -23,7 +23,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from emoray import cluster
+from emoray import cluster, orphans
 from emoray.config import Sweep
 from emoray.errors import Stopped, SweepFailed
 from emoray.placement import START_TIMEOUT, Node, shortage
@@ -41,6 +41,10 @@ _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints boxes even where it is told to be silent
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+
+
+DEATH_SECONDS = 60.0
+"""So long after a process died its places are looked for: Ray notices the end of what belonged to it one by one."""
 
 
 class Watcher(Protocol):
@@ -174,6 +178,7 @@ class _Record(_Unpickled, tune.Callback):
 
     def __init__(self, studies: Studies, watcher: Watcher) -> None:
         self.studies, self.watcher, self.places = studies, watcher, _Places()
+        self.died = self.looked = float("-inf")
 
     def on_trial_result(self, iteration: int, trials: list, trial: TuneTrial, result: dict, **info: Any) -> None:
         if "status" in result:  # Tune marks what _Judge has ended as done too
@@ -183,10 +188,15 @@ class _Record(_Unpickled, tune.Callback):
         file = trial.error_file
         told = Path(file).read_text() if file and Path(file).exists() else "the trial's process died"
         self.studies.died(trial.config["trial"], told)
+        self.died = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         if (lacking := self.places.lacking(trials)) is not None:
             self.studies.broken = f"{lacking}; make room and go on with --resume"
+        now = time.monotonic()
+        if now - self.died < DEATH_SECONDS and now - self.looked > 1:  # its workers' controller follows it in a while
+            self.looked = now
+            orphans.free_places()
         self.watcher.update(self.studies)
 
 

@@ -41,7 +41,8 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray cluster of two CPUs for all tests that need one."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # With the dashboard, as in a sweep: without it Ray Train frees no places of a controller that was killed.
+    ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False)
     yield
     ray.shutdown()
 
