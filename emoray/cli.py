@@ -199,6 +199,7 @@ def _finalize(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of GPUs that are not there
     from emoray import predict  # Keras takes seconds to import
 
     told = predict.files(arguments.run_folder, arguments.images, arguments.run_components)

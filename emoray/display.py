@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -14,7 +14,7 @@ from emoray.overview import clock, data_wait, natural, overview
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
-from emoray.trial_state import Trial
+from emoray.trial_state import FAILED, Trial
 
 REFRESH_SECONDS = 0.25
 
@@ -111,6 +111,18 @@ class LiveDisplay:
         if self.live is not None:
             self.live.stop()
             self.live = None
+
+
+def failures(table: Iterable[Trial], folder: RunFolder) -> str:
+    """How many trials failed, the first of them with its reason, and what to do; nothing where none did."""
+    failed = [trial for trial in table if trial.status == FAILED]
+    if not failed:
+        return ""
+    count = f"{len(failed)} trial{'s' if len(failed) > 1 else ''} failed"
+    return (
+        f"{count}, {failed[0].id}: {failed[0].reason}; emoray show {folder.path} {failed[0].id} tells more, and "
+        "--retry-failed runs what failed again"
+    )
 
 
 def machines(machine: Cluster) -> str:

@@ -16,6 +16,7 @@ from emoray.errors import UserError
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
+from emoray.trial_state import FAILED
 
 _ASKED_AT_ONCE = 8
 _MOST_VALUES = 1000
@@ -67,6 +68,12 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     new = 0 if retry_failed else sum(max(0, forecast.trials(s) - len(table.of(s.name))) for s in sweep.studies)
     ended = sum(trial.ended for trial in table)
     return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new"
+
+
+def check_failed(folder: RunFolder) -> None:
+    """Raises UserError where no trial of a run has failed: there is none to run again."""
+    if not any(trial.status == FAILED for trial in trials.restore(folder)):
+        raise UserError(f"--retry-failed: no trial of {folder.path}/ has failed, so there is none to run again")
 
 
 def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -> str:

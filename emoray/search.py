@@ -11,6 +11,8 @@ import itertools
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -257,6 +259,7 @@ def _quiet() -> Iterator[None]:
     """
     logger = logging.getLogger("ray.tune")
     before, printed = logger.level, getattr(ray_worker, "_worker_logs_enabled", True)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     logger.setLevel(logging.CRITICAL)
     ray_worker._worker_logs_enabled = False
     try:
@@ -264,3 +267,5 @@ def _quiet() -> Iterator[None]:
     finally:
         logger.setLevel(before)
         ray_worker._worker_logs_enabled = printed
+        if threading.current_thread() is threading.main_thread():  # Tune leaves its own, which would swallow Ctrl-C
+            signal.signal(signal.SIGINT, on_interrupt)

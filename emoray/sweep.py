@@ -71,6 +71,8 @@ def _run(sweep: Sweep, arguments: Arguments) -> None:
         told = plan.describe(sweep, cluster.local_resources())  # refuses what cannot run, before anything is spent
     resume = arguments.resume or arguments.retry_failed
     found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
+    if arguments.retry_failed and found is not None:
+        plan.check_failed(found)
     if arguments.dry_run and not arguments.address:
         _print_plan(told, sweep, found, arguments)
         if not arguments.measure:
@@ -142,7 +144,7 @@ def _train_and_finalize(
     trackers = tracking.trackers(sweep, folder, arguments.tensorboard)
     try:
         with screen:
-            search.run(
+            studies = search.run(
                 sweep,
                 trials.restore(folder, sweep.components),
                 load(prepared, mode),
@@ -150,6 +152,8 @@ def _train_and_finalize(
                 tracking.Together([screen, *trackers]),
                 retry_failed=arguments.retry_failed,
             )
+        if told := display.failures(studies.table, folder):
+            screen.say(told)
         return finalize.run(folder, sweep, kept, screen.say)
     except KeyboardInterrupt:
         raise Stopped from None

@@ -362,7 +362,12 @@ def test_what_is_no_cluster_file_is_told(folder: Path, capsys: pytest.CaptureFix
     file = folder / "gpu.yaml"
     assert cli.main(["check", str(folder / "gpu.yml")]) == 2
     assert "did you mean 'gpu.yaml'" in capsys.readouterr().err
-    for text, why in (("[]", "holds no cluster"), ("a: !!python/name:os.system", "tag"), ("a: 1\na: 2", "twice")):
+    for text, why in (
+        ("[]", "holds no cluster"),
+        ("Resources: {}", "holds no cluster"),
+        ("a: !!python/name:os.system", "tag"),
+        ("a: 1\na: 2", "twice"),
+    ):
         file.write_text(text)
         assert why in told(folder)
     file.write_text("cluster_name: x\nprovider: {type: gcp}\n")

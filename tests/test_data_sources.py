@@ -18,6 +18,16 @@ from emoray.data.plan import UnusableImage
 from emoray.errors import UserError
 
 
+NO_CSV = [b"emotion,pixels\r0,1 2 3 4\r", "emotion,pixels\n0,1\n".encode("utf-16"), b"\xff\r\x00" * 99]
+
+
+@pytest.mark.parametrize("content", NO_CSV)
+def test_what_is_no_csv_is_told_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "faces.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"faces\.csv"):
+        sources.find(DataSettings(path=str(tmp_path / "faces.csv")), 0)
+
+
 def png(seed=0, side=8):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8)).save(buffer, "PNG")

@@ -104,6 +104,7 @@ def test_a_trial_on_two_workers_takes_over_anothers_weights_which_are_then_delet
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     table, data, onlooker = TrialTable(RunFolder(tmp_path / "run")), faces_of(203), Onlooker()
     studies = search.run(config.load(tmp_path / "sweep.yaml"), table, data, 1, onlooker)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C works on after the search"
     donor, receiver = table.trials["lenet-001"], table.trials["lenet-002"]
     assert [trial.status for trial in (donor, receiver)] == [FINISHED, FINISHED], studies.notices
     assert [change.donor for change in receiver.changes] == [donor.id]

@@ -61,7 +61,7 @@ def check(file: Path) -> Checked:
     """
     _, lines = strict_yaml.read(file)
     config = _as_ray_reads(file)
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not {"available_node_types", "provider"} & config.keys():
         raise UserError(f"{file} holds no cluster: it must be a mapping with the key 'available_node_types'")
     problems = Problems(Lines(lines))
     versions = Versions(emoray.__version__, version("ray"), ".".join(platform.python_version_tuple()[:2]))

@@ -31,7 +31,10 @@ def find(filesystem: fs.FileSystem, root: str, stamp: Stamp) -> Source:
     with filesystem.open_input_file(f"{root}/{stamp.file}") as file:
         head = file.read(_HEAD_BYTES)
     first, _, rest = head.partition(b"\n")
-    header = [name.strip().lower() for name in next(csv.reader([first.decode("utf-8-sig", "replace")]), [])]
+    try:
+        header = [name.strip().lower() for name in next(csv.reader([first.decode("utf-8-sig", "replace")]), [])]
+    except csv.Error as error:
+        raise UserError(f"{stamp.file} is no CSV in UTF-8 with lines that end in a line feed ({error})") from None
     label, pixels = (_column(header, names, stamp.file) for names in (LABEL_COLUMNS, PIXEL_COLUMNS))
     layout = {
         "file": stamp.file,

@@ -13,6 +13,7 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -60,6 +61,7 @@ def html(run: Run) -> str:
             progress=charts.progress(run),
             savings=tables.savings(run),
             paces=pace.paces(run),
+            own_code=bool((yaml.safe_load(run.sweep) or {}).get("components")),
             stop_reasons=tables.stop_reasons(run),
             failures=tables.failures(run),
             test=test,
