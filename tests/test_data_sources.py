@@ -17,7 +17,6 @@ from emoray.data.labels import FER_CLASSES, name_classes, soft_labels
 from emoray.data.plan import UnusableImage
 from emoray.errors import UserError
 
-
 NO_CSV = [b"emotion,pixels\r0,1 2 3 4\r", "emotion,pixels\n0,1\n".encode("utf-16"), b"\xff\r\x00" * 99]
 
 
