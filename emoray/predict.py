@@ -42,6 +42,9 @@ def files(run: AnyPath, paths: Sequence[Path], run_components: bool = False) -> 
     size, _, channels = manifest["image_shape"]
     images, unusable = {}, {}
     for path in paths:
+        if path.is_fifo():  # to read one is to wait for whoever writes it
+            unusable[path] = "a pipe, not a file"
+            continue
         try:
             with path.open("rb") as file:
                 images[path] = decode.resize(decode.of_sample(decode.read(file), channels), size)

@@ -6,6 +6,7 @@
 import difflib
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -31,6 +32,8 @@ _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "fa
 
 def read(path: AnyPath) -> tuple[Any, dict[str, int]]:
     """`load` of a file, of which no more than that takes is read. Raises UserError where it cannot be read."""
+    if isinstance(path, Path) and path.is_fifo():  # to read one is to wait for whoever writes it
+        raise UserError(f"{path} is a pipe, not a file")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

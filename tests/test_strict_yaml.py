@@ -1,5 +1,6 @@
 """YAML as plain data, and refusals of everything else."""
 
+import os
 import time
 import tracemalloc
 from pathlib import Path
@@ -83,3 +84,9 @@ def test_an_alias_bomb_goes_off_in_no_time() -> None:
     with pytest.raises(UserError, match="aliases"):
         load("\n".join(levels))
     assert time.monotonic() - began < 30  # expanded, it would hold 10^12 values
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sweep.yaml")
+    with pytest.raises(UserError, match=r"sweep\.yaml is a pipe, not a file"):
+        strict_yaml.read(tmp_path / "sweep.yaml")
