@@ -228,10 +228,10 @@ def test_a_file_that_a_node_lacks_is_told_with_the_node(tmp_path):
     file.write_bytes(b"weights")
     loaded = sweep_of(tmp_path, f"{{name: resnet50, weights: {file}}}")
     plan.check_weights(loaded)
-    sweep._check_nodes(loaded)
+    sweep._check_nodes(tmp_path, loaded)
     file.unlink()
     with pytest.raises(UserError, match=r"node [0-9.]+: .*\n  resnet50: resnet50.weights: there is no file .*own.h5"):
-        sweep._check_nodes(loaded)
+        sweep._check_nodes(tmp_path, loaded)
 
 
 @pytest.mark.parametrize("settings", [{"name": "lenet"}, {"name": "resnet50", "weights": None}, {"name": "my.model"}])
