@@ -105,6 +105,12 @@ class Bare(tune.Trainable):
         self.epoch = 0
         return True
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        pass
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass
+
 
 class Silent:
     """Shows nothing."""
@@ -128,7 +134,9 @@ def through_tune(count: int, scheduler: str, scratch: Path) -> None:
         tune_config=tune.TuneConfig(num_samples=count, max_concurrent_trials=SLOTS, reuse_actors=True),
         run_config=tune.RunConfig(name="tune", storage_path=str(scratch / "tune"), verbose=0),
     )
-    assert len(tuner.fit()) == count
+    results = tuner.fit()
+    assert len(results) == count
+    assert not results.errors
 
 
 def measured(run: Callable[[int, str, Path], None], count: int, scheduler: str) -> tuple[float, float]:
