@@ -395,3 +395,14 @@ def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     with pytest.raises(UserError, match="up is a link to"):
         sources.find(DataSettings(path=str(tmp_path)), 0)
+
+
+def test_what_is_called_an_image_and_is_no_file_is_listed(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(png())
+    (tmp_path / "a" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "b" / "pipe.png")
+    _, found = samples(tmp_path)
+    unusable = [sample for sample in found if isinstance(sample.image, UnusableImage)]
+    assert sorted(sample.file for sample in unusable) == ["a/lost.png", "b/pipe.png"]

@@ -1,5 +1,6 @@
 """Image files in a folder for each class as a source: `<class>/...` or `<split>/<class>/...`."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -100,6 +101,8 @@ def _content(source: Source, depth: int, file: str) -> bytes | UnusableImage:
         return UnusableImage("not in a class folder")
     if splitext(file)[1].lower() not in SUFFIXES:
         return UnusableImage("not an image file by its name")
+    if isinstance(source.filesystem, fs.LocalFileSystem) and not os.path.isfile(source.path(file)):
+        return UnusableImage("no file: a pipe, or a link that leads nowhere")  # to open a pipe is to wait
     try:
         with source.filesystem.open_input_stream(source.path(file)) as stream:
             return decode.read(stream)

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from posixpath import basename, dirname, splitext
 
 import pyarrow as pa
@@ -76,11 +76,22 @@ def _open(path: str) -> tuple[fs.FileSystem, str]:
         raise UserError(f"data.path: {path} cannot be opened: {error}") from error
 
 
+def _dangling(folder: str) -> Iterator[str]:
+    """Links that are called like images and lead nowhere, which Arrow does not list."""
+    for root, _, names in os.walk(folder):
+        yield from (lost for name in names if folders.is_image(name) and not os.path.exists(lost := f"{root}/{name}"))
+
+
 def _find_in_folder(filesystem: fs.FileSystem, path: str, shown: str) -> Source:
     infos = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     if isinstance(filesystem, fs.LocalFileSystem):
         _refuse_loops(info.path for info in infos if info.type == fs.FileType.Directory)
-    stamps = [Stamp(i.path[len(path) :].lstrip("/"), i.size, i.mtime_ns) for i in infos if i.type == fs.FileType.File]
+    # What is called like an image and is no file, such as a pipe, goes on the list of what cannot be used.
+    is_image = folders.is_image
+    held = [i for i in infos if i.type == fs.FileType.File or (i.type != fs.FileType.Directory and is_image(i.path))]
+    stamps = [Stamp(i.path[len(path) :].lstrip("/"), i.size or 0, i.mtime_ns or 0) for i in held]
+    if isinstance(filesystem, fs.LocalFileSystem):
+        stamps += [Stamp(os.path.relpath(lost, path), 0, 0) for lost in _dangling(path)]
     stamps = sorted((stamp for stamp in stamps if _is_data(stamp.file)), key=lambda stamp: stamp.file)
     if not stamps:
         raise UserError(f"data.path: the folder {shown} is empty; what is read: {SUPPORTED}")
