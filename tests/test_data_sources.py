@@ -406,3 +406,9 @@ def test_what_is_called_an_image_and_is_no_file_is_listed(tmp_path):
     _, found = samples(tmp_path)
     unusable = [sample for sample in found if isinstance(sample.image, UnusableImage)]
     assert sorted(sample.file for sample in unusable) == ["a/lost.png", "b/pipe.png"]
+
+
+def test_a_pipe_is_no_data(tmp_path):
+    os.mkfifo(tmp_path / "faces.csv")
+    with pytest.raises(UserError, match=r"faces\.csv is neither a file nor a folder"):
+        samples(tmp_path / "faces.csv")

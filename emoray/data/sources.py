@@ -45,6 +45,8 @@ def _find(filesystem: fs.FileSystem, path: str, shown: str) -> Source:
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
         raise UserError(f"data.path: there is nothing at {shown}{_did_you_mean(filesystem, path)}")
+    if info.type == fs.FileType.Unknown:  # to read a pipe is to wait for whoever writes it
+        raise UserError(f"data.path: {shown} is neither a file nor a folder")
     if info.type == fs.FileType.Directory:
         return _find_in_folder(filesystem, path, shown)
     stamp = Stamp(basename(path), info.size, info.mtime_ns)
