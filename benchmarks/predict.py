@@ -21,10 +21,10 @@ import ray
 
 from emoray import inference, predictions, registry, tasks
 from emoray.candidates import BEST, Candidate
-from emoray.config import Resources
 from emoray.data import faces
 from emoray.held_out import HeldOut
 from emoray.run_folder import RunFolder, write_json
+from emoray.study_settings import Resources
 from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
 from emoray.trial_state import Trial

@@ -108,7 +108,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     # Ray reads this when it is first imported, as a sweep sets it.
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
-    from emoray.config import Resources
+    from emoray.study_settings import Resources
 
     TWO = Resources(workers=2, cpus_per_worker=1)
     main(arguments)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from emoray import retention, storage
-from emoray.config import FinalizeSettings, Resources, Sweep
+from emoray.config import FinalizeSettings, Sweep
 from emoray.run_folder import RunFolder
 from emoray.storage import AnyPath
+from emoray.study_settings import Resources
 from emoray.trial_state import FAILED, Trial, last_lines
 from emoray.trials import TrialTable
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from emoray import registry, space
+from emoray import notation, registry, space
 from emoray.problems import Problems, explain
 
 _REFUSED: Any = object()
@@ -40,13 +40,13 @@ def value(written: Any, wanted: Any, place: str, problems: Problems, default: An
         return registry.adapter(wanted).validate_python(written)
     except ValidationError as error:
         for at, part, allowed in explain(error, written):
-            problems.add(f"{place}{at}", f"{space.shown(part)} is not allowed: {allowed}")
+            problems.add(f"{place}{at}", f"{notation.shown(part)} is not allowed: {allowed}")
     return default
 
 
 def sampled(written: Any, wanted: Any, place: str, problems: Problems) -> space.Tree:
     """`written` with its samplers parsed, each option and end of them checked against the type `wanted`."""
-    if space.is_sampler(written):
+    if notation.is_sampler(written):
         sampler = _sampler(written, place, problems)
         if isinstance(sampler, space.Choice):
             at = f"{place}.choice"
@@ -82,7 +82,7 @@ def component(
 
     `also` are keys that may stand beside its settings, taken out by the caller: they are named where one is misspelt.
     """
-    if space.is_sampler(written):
+    if notation.is_sampler(written):
         sampler = _sampler(written, place, problems)
         if isinstance(sampler, space.Choice):
             at = f"{place}.choice"
@@ -101,14 +101,14 @@ def component(
 
 def component_list(family: str, written: Any, place: str, problems: Problems, components: Components) -> space.Tree:
     """The space of a list of components, which may be a choice among lists."""
-    if space.is_sampler(written) and "choice" in written and _lists(written["choice"]):
+    if notation.is_sampler(written) and "choice" in written and _lists(written["choice"]):
         at = f"{place}.choice"
         lists = [component_list(family, o, f"{at}[{i}]", problems, components) for i, o in enumerate(written["choice"])]
         return space.Choice(tuple(lists))
     if written is None:
         return []
     if not isinstance(written, list):
-        told = f"{space.shown(written)} is not a list of components, such as [{{name: flip}}]"
+        told = f"{notation.shown(written)} is not a list of components, such as [{{name: flip}}]"
         problems.add(place, _misspelt(written) or told)
         return []
     return [component(family, entry, f"{place}[{i}]", problems, components) for i, entry in enumerate(written)]
@@ -123,7 +123,7 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
     """A frozen dataclass from a mapping: its fields are the allowed keys, their types the allowed values."""
     written = {} if written is None else written
     if not isinstance(written, Mapping):
-        problems.add(place, f"{space.shown(written)} is not a mapping")
+        problems.add(place, f"{notation.shown(written)} is not a mapping")
         return cls()
     hints = typing.get_type_hints(cls, include_extras=True)
     unknown_keys(written, list(hints), place, problems)
@@ -142,7 +142,7 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
             continue
         elif dataclasses.is_dataclass(hints[name]):
             values[name] = record(typing.cast(type, hints[name]), written[name], at, problems, components)
-        elif space.is_sampler(written[name]):
+        elif notation.is_sampler(written[name]):
             problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
         else:
             checked = value(written[name], hints[name], at, problems, default=_REFUSED)
@@ -166,7 +166,7 @@ def _member(
     members = components.members(family)
     bare = name.rpartition(".")[2] if isinstance(name, str) else name
     if not isinstance(bare, str):
-        told = "" if name is None else f"{space.shown(name)} is not allowed: "
+        told = "" if name is None else f"{notation.shown(name)} is not allowed: "
         problems.add(place, f"{told}{_kinds(family)} needs a name: {', '.join(sorted(members))}")
         return None
     if bare not in members or name not in (bare, f"{members[bare].module}.{bare}"):
@@ -193,7 +193,7 @@ def _settings(
 
 def _sampler(written: Mapping[str, Any], place: str, problems: Problems) -> space.Sampler | None:
     try:
-        return space.sampler(written)
+        return notation.sampler(written)
     except ValueError as error:
         problems.add(f"{place}.{next(iter(written))}", str(error))
         return None
@@ -204,7 +204,7 @@ def _misspelt(written: Any) -> str:
     if not isinstance(written, Mapping) or len(written) != 1 or not isinstance(next(iter(written.values())), list):
         return ""
     (name,) = written
-    told = registry.suggestion(name, space.NAMES)
+    told = registry.suggestion(name, notation.NAMES)
     return f"there is no sampler '{name}': {told}" if told.startswith("did you mean") else ""
 
 
@@ -213,14 +213,14 @@ def _lists(options: Any) -> bool:
 
 
 def _holds_sampler(tree: Any) -> bool:
-    if space.is_sampler(tree):
+    if notation.is_sampler(tree):
         return True
     inner = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ()
     return any(_holds_sampler(child) for child in inner)
 
 
 def _parse_inner(tree: Any, place: str, problems: Problems) -> space.Tree:
-    if space.is_sampler(tree):
+    if notation.is_sampler(tree):
         sampler = _sampler(tree, place, problems)
         if isinstance(sampler, space.Choice):
             return space.Choice(tuple(_parse_inner(o, place, problems) for o in sampler.options))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from emoray import growth
-from emoray.config import Resources
 from emoray.errors import UserError
 from emoray.placement import START_TIMEOUT, Cluster, Node
+from emoray.study_settings import Resources
 
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # an open Ray port or dashboard runs code for whoever reaches it

@@ -6,9 +6,10 @@ from statistics import mean
 from typing import Protocol
 
 from emoray import checks, placement, schedulers, shares, space
-from emoray.config import Study, Sweep
+from emoray.config import Sweep
 from emoray.errors import UserError
 from emoray.placement import Cluster
+from emoray.study_settings import Study
 from emoray.trial_state import quiet_epochs
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import ray
 
 from emoray import space
-from emoray.config import Study, Sweep
+from emoray.config import Sweep
 from emoray.errors import UserError
+from emoray.study_settings import Study
 from emoray.trial import failures
 from emoray.trial.data import TrialData
 from emoray.trial.measure import Cost, cost

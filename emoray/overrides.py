@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emoray import registry, space, strict_yaml
+from emoray import notation, registry, strict_yaml
 from emoray.errors import UserError
 
 
@@ -39,7 +39,7 @@ def _below(at: Any, key: Any, place: str) -> Any:
     elif isinstance(at, list) and isinstance(below, str):  # a component's name stands for it with its defaults
         below = at[key] = {"name": below}
     if not isinstance(below, dict | list):
-        raise UserError(f"--set {place}: '{key}' is {space.shown(below)}, which has no keys below it")
+        raise UserError(f"--set {place}: '{key}' is {notation.shown(below)}, which has no keys below it")
     return below
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from statistics import NormalDist
 from typing import Any
 
-from emoray import registry, space
+from emoray import notation, registry
 from emoray.space import Choice, Normal, Range, Tree
 
 
@@ -36,7 +36,7 @@ def pinned(tree: Tree, written: Any, place: str = "") -> Iterator[tuple[str, Any
                 yield from pinned(tree[i], value, f"{place}[{i}]")
         case _:
             if written != tree:
-                raise ValueError(f"{place}: the file fixes {_told(tree)}, so it cannot be {space.shown(written)}")
+                raise ValueError(f"{place}: the file fixes {_told(tree)}, so it cannot be {notation.shown(written)}")
 
 
 def _of_choice(tree: Choice, written: Any, place: str) -> list[tuple[str, Any]]:
@@ -52,14 +52,16 @@ def _of_choice(tree: Choice, written: Any, place: str) -> list[tuple[str, Any]]:
     components = [option for option in tree.options if isinstance(option, Mapping | Choice)]
     if reasons and components:
         raise ValueError(reasons[0])
-    raise ValueError(f"{place}: {space.shown(written)} is not among the choices; allowed: {', '.join(tree.labels())}")
+    raise ValueError(
+        f"{place}: {notation.shown(written)} is not among the choices; allowed: {', '.join(tree.labels())}"
+    )
 
 
 def _of_range(tree: Range, written: Any, place: str) -> float:
     number = _number(written, place, tree.low, tree.high)
     values = tree.values()
     if values is not None and not _is(number, values[values.nearest(number)]):
-        raise ValueError(f"{place}: {space.shown(written)} is not in steps of {tree.step or 1:g} from {tree.low:g}")
+        raise ValueError(f"{place}: {notation.shown(written)} is not in steps of {tree.step or 1:g} from {tree.low:g}")
     return number
 
 
@@ -69,7 +71,7 @@ def _is(number: float, value: float) -> bool:
 
 def _number(written: Any, place: str, low: float, high: float) -> float:
     if isinstance(written, bool) or not isinstance(written, int | float) or not low <= written <= high:
-        raise ValueError(f"{place}: {space.shown(written)} is not in the range from {low:g} to {high:g}")
+        raise ValueError(f"{place}: {notation.shown(written)} is not in the range from {low:g} to {high:g}")
     return written
 
 
@@ -79,4 +81,4 @@ def _is_called(option: Mapping[str, Any], written: Any) -> bool:
 
 
 def _told(tree: Tree) -> str:
-    return space.shown(space.written(tree))
+    return notation.shown(notation.written(tree))

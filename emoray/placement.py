@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emoray.config import Resources, Sweep
+from emoray.config import Sweep
 from emoray.errors import UserError
+from emoray.study_settings import Resources
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """The variable with the seconds that workers of a trial wait for a place."""

@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, ownership, placement, registry, space, storage, trials, weights
-from emoray.config import Study, Sweep
+from emoray import forecast, notation, ownership, placement, registry, space, storage, trials, weights
+from emoray.config import Sweep
 from emoray.data import faces, sources, splits
 from emoray.data.plan import Source
 from emoray.errors import UserError
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
+from emoray.study_settings import Study
 from emoray.trial_state import FAILED
 
 _ASKED_AT_ONCE = 8
@@ -176,7 +177,7 @@ def _draws(study: Study) -> Iterator[str]:
         if isinstance(sampler, space.Choice):
             yield f"{place}: {', '.join(sampler.labels())}"
         else:
-            ((name, ends),) = space.written(sampler).items()
+            ((name, ends),) = notation.written(sampler).items()
             yield f"{place}: {name} {', '.join(f'{end:g}' for end in ends)}"
 
 

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from emoray import checks, pins, registry, space
+from emoray import checks, notation, pins, registry, space
 from emoray.problems import Problems
 
 AnyStudy = TypeVar("AnyStudy", bound=Any)
@@ -62,7 +62,7 @@ def with_first(
 def tracking(written: Any, problems: Problems, components: checks.Components) -> Mapping[str, Any]:
     """The tracking server that a file names, noted where its client is not installed."""
     named = checks.component("tracking", written, "tracking", problems, components)
-    if space.is_sampler(written):
+    if notation.is_sampler(written):
         problems.add("tracking", "nothing can be drawn here: it is one value for the whole sweep")
     elif named and named["name"] == "mlflow" and importlib.util.find_spec("mlflow") is None:
         problems.add("tracking", "mlflow is not installed: pip install 'emoray[mlflow]'")

@@ -11,9 +11,10 @@ from typing import Any
 
 from emoray import metrics, registry, retention, shares, space, storage
 from emoray.algorithms.study_space import Drawn, Searcher, StudySpace, at_random, left_over
-from emoray.config import Study, Sweep
+from emoray.config import Sweep
 from emoray.rounds import Rounds
 from emoray.schedulers import may_stop
+from emoray.study_settings import Study
 from emoray.trial_state import (
     CRASH,
     DISK,

@@ -6,9 +6,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray.config import Resources
 from emoray.errors import UserError
 from emoray.s3 import RemoteError
+from emoray.study_settings import Resources
 
 
 def run(work: Callable[..., Any], jobs: Sequence[Sequence[Any]], resources: Sequence[Resources]) -> list[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import ray
 from ray.util.state import list_actors, list_placement_groups
 
-from emoray.config import Resources
+from emoray.study_settings import Resources
 from emoray.trial.data import TrialData
 from emoray.trial.group import Group, RemotePlayer, WorkersFailed
 from tests.slow_images import SlowImages

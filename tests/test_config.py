@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from emoray import config
+from emoray import config, study_settings
 from emoray.errors import UserError
 from emoray.space import Choice, Range
 
@@ -210,7 +210,7 @@ def test_every_setting_is_documented() -> None:
         for page in ("sweep_files.md", "data.md")
     }
     named = {page: re.findall(r"`(?:[a-z]+\.)?([a-z_]+)`", "\n".join(lines)) for page, lines in rows.items()}
-    assert {*config.TRAIN_KEYS} <= {*named["sweep_files.md"]}
+    assert {*study_settings.TRAIN_KEYS} <= {*named["sweep_files.md"]}
     for section in (config.DataSettings, config.SearchSettings, config.FinalizeSettings):
         assert {field.name for field in dataclasses.fields(section)} <= {*named["sweep_files.md"]}
     first_columns = "\n".join(line.split("|")[1] for line in rows["data.md"])

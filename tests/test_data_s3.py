@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from emoray import storage, tasks
-from emoray.config import DataSettings, Resources
+from emoray.config import DataSettings
 from emoray.data import faces, job, shared, sources, store
 from emoray.data.plan import Sample, UnusableImage
 from emoray.data.store import Prepared
 from emoray.errors import UserError
 from emoray.s3 import RemoteError, S3Path, arrow, requests
+from emoray.study_settings import Resources
 from tests.s3_server import BUSY, CUT, FAIL, Proxy
 
 COUNT = 40

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoray.config import Resources
 from emoray.data.augmentation import pipeline
 from emoray.data.batches import Epochs, share
+from emoray.study_settings import Resources
 from emoray.trial.data import TrialData
 from emoray.trial_state import CRASH, DATA, MEMORY
 from tests.test_trial import IMAGES, data, player, settings, timeless

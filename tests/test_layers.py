@@ -12,6 +12,7 @@ LAYERS = [
     ["storage", "weights"],
     [
         "space",
+        "notation",
         "registry",
         "strict_yaml",
         "run_folder",
@@ -26,6 +27,7 @@ LAYERS = [
     ["checks", "search_checks", "train_checks", "overrides", "class_names"],
     ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
+    ["study_settings"],
     ["config", "placement", "growth", "orphans"],
     ["data"],
     ["trial_state"],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoray.config import Resources
+from emoray.study_settings import Resources
 from emoray.trial import checkpoint, notice
 from emoray.trial.data import TrialData
 from emoray.trial.trainable import TrialRunner

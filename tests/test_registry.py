@@ -36,7 +36,7 @@ def test_a_technique_names_its_source(family: str, name: str) -> None:
 
 
 def test_models_have_no_setting_that_a_model_entry_uses_itself() -> None:
-    from emoray.config import TRAIN_KEYS
+    from emoray.study_settings import TRAIN_KEYS
 
     for component in registry.members("models").values():
         assert not set(component.settings) & {*TRAIN_KEYS, "study", "trials", "name"}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from emoray import space
+from emoray import notation, space
 from emoray.algorithms import study_space
 from emoray.space import Choice, Normal, Range
 
@@ -33,8 +33,8 @@ NESTED = {
     ],
 )
 def test_a_sampler_is_read_and_written_back(written: dict, sampler: space.Sampler) -> None:
-    assert space.sampler(written) == sampler
-    assert space.written(sampler) == written
+    assert notation.sampler(written) == sampler
+    assert notation.written(sampler) == written
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_sampler_is_read_and_written_back(written: dict, sampler: space.Sample
 )
 def test_a_wrong_sampler_says_what_is_allowed(written: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        space.sampler(written)
+        notation.sampler(written)
 
 
 def test_only_what_was_reached_is_asked_for() -> None:

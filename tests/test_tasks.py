@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 from emoray import tasks
-from emoray.config import Resources
+from emoray.study_settings import Resources
 
 
 def seen(number, meeting):

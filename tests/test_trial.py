@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoray.config import Resources
 from emoray.data import faces
 from emoray.data.augmentation import pipeline
 from emoray.data.batches import Batches, Epochs
 from emoray.errors import UserError
+from emoray.study_settings import Resources
 from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData

@@ -18,7 +18,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from emoray.config import Resources
+from emoray.study_settings import Resources
 from emoray.trial.checkpoint import State
 from emoray.trial.group import Group, RemotePlayer
 from emoray.trial.notice import Within

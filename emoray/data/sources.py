@@ -8,7 +8,7 @@ from posixpath import basename, dirname, splitext
 import pyarrow as pa
 from pyarrow import fs
 
-from emoray import space
+from emoray import notation
 from emoray.config import DataSettings
 from emoray.data import embedded, folders, kaggle, tables
 from emoray.data.plan import Source, Stamp, told
@@ -37,7 +37,7 @@ def find(settings: DataSettings, seed: int) -> Source:
     except RemoteError as error:
         raise UserError(f"data.path: {error.filename}: {error.strerror}") from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"data.path: {space.shown(settings.path)} cannot be read: {told(error)}") from None
+        raise UserError(f"data.path: {notation.shown(settings.path)} cannot be read: {told(error)}") from None
     return source
 
 

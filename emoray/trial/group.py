@@ -23,9 +23,9 @@ from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emoray.config import Resources
 from emoray.data.stream import DataShare
 from emoray.placement import START_TIMEOUT, Node, shortage
+from emoray.study_settings import Resources
 from emoray.trial import failures, room, scratch
 from emoray.trial.backend import KerasConfig
 from emoray.trial.checkpoint import State

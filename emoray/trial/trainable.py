@@ -17,8 +17,8 @@ from ray import tune
 from ray.util.placement_group import get_current_placement_group
 
 from emoray import storage
-from emoray.config import Resources
 from emoray.data.stream import DataShare
+from emoray.study_settings import Resources
 from emoray.trial import checkpoint, failures
 from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData
