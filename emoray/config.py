@@ -145,6 +145,16 @@ def load(path: str | Path, settings: Sequence[str] = (), storage: str | None = N
 
     Raises UserError that lists every problem of the file with its place.
     """
+    sweep, problems = read(path, settings, storage)
+    problems.refuse(path)
+    return sweep
+
+
+def read(path: str | Path, settings: Sequence[str] = (), storage: str | None = None) -> tuple[Sweep, Problems]:
+    """The same with the problems noted, so that others can be looked for; what was refused has its default.
+
+    Raises UserError where the file holds no mapping at all, and for overrides that fit nowhere.
+    """
     path = Path(path)
     tree, lines = strict_yaml.read(path)
     if not isinstance(tree, dict):
@@ -155,13 +165,9 @@ def load(path: str | Path, settings: Sequence[str] = (), storage: str | None = N
     tree.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64] or "sweep")
     if storage is not None:
         tree["storage"] = storage
+        lines.pop("storage", None)
     problems = Problems(lines)
-    sweep = _sweep(tree, problems, path.resolve().parent)
-    if problems.found:
-        count = len(problems.found)
-        listed = "\n".join(f"  {line}" for line in problems.found)
-        raise UserError(f"{path} has {count} problem{'s' if count > 1 else ''}:\n{listed}")
-    return sweep
+    return _sweep(tree, problems, path.resolve().parent), problems
 
 
 def dump(sweep: Sweep) -> str:

@@ -6,7 +6,7 @@ they are those that the trials were kept apart from, so data that has changed si
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,20 +58,22 @@ class HeldOut:
         return Split(images, labels, rows, files, None)
 
 
-def check(folder: RunFolder, prepared: Prepared) -> None:
-    """Refuse data that is no longer what a run was trained on, by its fingerprint or its classes.
+def check(folder: RunFolder, fingerprint: str, classes: Sequence[str] | None) -> None:
+    """Refuse data that is no longer what a run was trained on, by its fingerprint or, where known, its classes.
 
     Raises UserError; a run that was ended before it knew of any data takes all.
     """
     if not folder.manifest.exists():
         return
     manifest = _manifest(folder)
-    for key, what in (("classes", "classes"), ("fingerprint", "images or splits")):
-        if manifest.get(key) != prepared.manifest[key]:
+    now = {"fingerprint": fingerprint} if classes is None else {"classes": list(classes), "fingerprint": fingerprint}
+    for key, given in now.items():
+        if manifest.get(key) != given:
+            what = {"classes": "classes", "fingerprint": "images or splits"}[key]
             raise UserError(
                 f"{folder.manifest}: the run was trained on other {what} ({_short(manifest.get(key))}) than its data "
-                f"source now gives ({_short(prepared.manifest[key])}); bring the source back as it was, with the times "
-                "of its files, or start a new run"
+                f"source now gives ({_short(given)}); bring the source back as it was, with the times of its files, "
+                "or start a new run"
             )
 
 

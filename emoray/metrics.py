@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from emoray import registry
 from emoray.errors import UserError
 
 Floats = NDArray[np.floating]
@@ -52,14 +53,22 @@ def worst(metric: str) -> float:
     return float(np.log(FLOOR)) if metric == "log_loss" else 0.0
 
 
-def check(metric: str, images: Mapping[str, int], split: str) -> None:
-    """Refuse a metric that a split, of so many images by class, cannot give. Raises UserError."""
-    name = by_index(metric, list(images))
-    if name.startswith("recall_") and not images[list(images)[int(name.removeprefix("recall_"))]]:
-        raise UserError(
-            f"search.metric: {metric} cannot be measured, since no image of that class is in the {split} split; name "
-            f"another metric, or another share of the images as data.split.{split}"
-        )
+def check(metric: str, classes: Sequence[str], splits: Mapping[str, Mapping[str, int]] | None = None) -> None:
+    """Refuse a metric that these classes cannot give, or that `splits`, of so many images by class, do not show.
+
+    Raises UserError.
+    """
+    kind, _, name = metric.partition("_")
+    if kind != "recall":
+        return
+    if name not in classes:
+        raise UserError(f"search.metric: there is no class '{name}': {registry.suggestion(name, classes)}")
+    for split, images in (splits or {}).items():
+        if not images[name]:
+            raise UserError(
+                f"search.metric: {metric} cannot be measured, since no image of that class is in the {split} split; "
+                f"name another metric, or another share of the images as data.split.{split}"
+            )
 
 
 def by_index(metric: str, classes: Sequence[str] | None, count: int | None = None) -> str:
@@ -73,8 +82,8 @@ def by_index(metric: str, classes: Sequence[str] | None, count: int | None = Non
     prefix, _, name = metric.partition("_")
     if prefix == "recall" and name in names:
         return f"recall_{names.index(name)}"
-    allowed = ", ".join([*METRICS, *(f"recall_{name}" for name in names)])
-    raise UserError(f"metric: {metric!r} does not exist; allowed: {allowed}.")
+    allowed = [*METRICS, *(f"recall_{name}" for name in names)]
+    raise UserError(f"metric: there is no metric '{metric}': {registry.suggestion(metric, allowed)}")
 
 
 def confusion(labels: Integers, predicted: Integers, classes: int) -> NDArray[np.int64]:

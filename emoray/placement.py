@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from emoray.config import Sweep
 from emoray.errors import UserError
-from emoray.study_settings import Resources
+from emoray.study_settings import Resources, Study
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """The variable with the seconds that workers of a trial wait for a place."""
@@ -55,8 +55,8 @@ def mode(sweep: Sweep, image_bytes: float, cluster: Cluster) -> str:
 
 def slots(sweep: Sweep, cluster: Cluster, mode: str) -> int:
     """How many trials run at once: as many of the largest as fit. Raises UserError where one does not fit at all."""
-    fitting = [_fitting(study.name, study.resources, cluster, mode) for study in sweep.studies]
-    return min([*fitting, sweep.search.max_concurrent or sys.maxsize])
+    counts = [fitting(study, cluster, mode) for study in sweep.studies]
+    return min([*counts, sweep.search.max_concurrent or sys.maxsize])
 
 
 def workers(resources: Resources, cluster: Cluster, mode: str) -> int:
@@ -85,12 +85,12 @@ def shortage(parts: Sequence[Node], free: Sequence[Node]) -> str:
     return f"{what}: {told or 'none at all'}{more}"
 
 
-def _fitting(study: str, resources: Resources, cluster: Cluster, mode: str) -> int:
-    """How many trials of a study fit at once, each worker on one node."""
-    each = workers(resources, cluster, mode)
+def fitting(study: Study, cluster: Cluster, mode: str) -> int:
+    """How many trials of a study fit at once, each worker on one node. Raises UserError where none does."""
+    each = workers(study.resources, cluster, mode)
     if each == 0:
-        raise UserError(f"models.{study}: {_refusal(resources, mode, cluster)}")
-    trial, free = _parts(resources, mode, each), list(cluster.nodes)
+        raise UserError(f"models.{study.name}: {_refusal(study.resources, mode, cluster)}")
+    trial, free = _parts(study.resources, mode, each), list(cluster.nodes)
     count = 0
     while _place(trial, free):
         count += 1

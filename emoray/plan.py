@@ -3,14 +3,14 @@
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, notation, ownership, placement, registry, space, storage, trials, weights
+from emoray import forecast, notation, ownership, placement, space, storage, trials, weights
 from emoray.config import Sweep
-from emoray.data import faces, sources, splits
+from emoray.data import splits
 from emoray.data.plan import Source
 from emoray.errors import UserError
 from emoray.placement import Cluster
@@ -25,10 +25,9 @@ _MOST_VALUES = 1000
 _MODES = {"memory": "shared in memory", "stream": "streamed by Ray Data"}
 
 
-def describe(sweep: Sweep, machine: Cluster) -> str:
-    """The plan as text. Raises UserError where the data is not there or the resources do not suffice."""
-    source = sources.find(sweep.data, sweep.seed)
-    image_bytes = _training_bytes(sweep, source)
+def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
+    """The plan for a source of data as text. Raises UserError where the resources do not suffice."""
+    image_bytes = training_bytes(sweep, source)
     mode = placement.mode(sweep, image_bytes, machine)
     slots = placement.slots(sweep, machine, mode)
     size = f"{sweep.data.image_size}x{sweep.data.image_size} {sweep.data.channels}"
@@ -60,7 +59,7 @@ def doubts(sweep: Sweep, machine: Cluster, slots: int, mode: str, image_bytes: f
 def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     """What resuming a run would do with its trials, and how many would come. Nothing is written.
 
-    Raises UserError where the run cannot be resumed now.
+    The data have been compared before. Raises UserError where the run cannot be resumed now.
     """
     ownership.check_free(folder.path)
     table = trials.restore(folder, sweep.components, trials.Unwritten)
@@ -68,7 +67,8 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
     new = 0 if retry_failed else sum(max(0, forecast.trials(s) - len(table.of(s.name))) for s in sweep.studies)
     ended = sum(trial.ended for trial in table)
-    return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new"
+    data = "the data unchanged" if folder.manifest.exists() else "no data read yet"
+    return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new; {data}"
 
 
 def check_failed(folder: RunFolder) -> None:
@@ -111,29 +111,24 @@ def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
     return f"{told}, since a trial{of} takes {wanted:g} {kind}{'s' if wanted > 1 else ''}"
 
 
-def check_metric(sweep: Sweep, classes: Sequence[str] | None = None) -> None:
-    """Raises UserError for the recall of a class that there is not.
-
-    Before the data are read, where `classes` is None, that can be told of classes that the file names and of the
-    embedded faces.
-    """
-    known = classes or sweep.data.classes or (faces.CLASSES if sweep.data.path is None else None)
-    kind, _, name = sweep.search.metric.partition("_")
-    if kind == "recall" and known and name not in known:
-        raise UserError(f"search.metric: there is no class '{name}', {registry.suggestion(name, known)}")
-
-
 def check_weights(sweep: Sweep) -> None:
     """Raises UserError for pretrained weights that cannot be had: before the sweep starts, not in its first trial."""
-    wanted = [(study.name, built) for study in sweep.studies for built in _built(study.space["model"])]
+    if missing := list(unbuildable(sweep)):
+        listed = [f"  {study.name}: {reason}" for study, reason in missing]
+        raise UserError("\n".join(["pretrained weights are missing:", *listed]))
+
+
+def unbuildable(sweep: Sweep) -> Iterator[tuple[Study, str]]:
+    """The studies with models that cannot be built for want of their weights, or at their sizes, each with why."""
+    wanted = [(study, built) for study in sweep.studies for built in _built(study.space["model"])]
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # a server that is not reached is waited for
         told = pool.map(_unbuildable, [built for _, built in wanted])
-        missing = {f"  {name}: {reason}": None for (name, _), reason in zip(wanted, told, strict=True) if reason}
-    if missing:
-        raise UserError("\n".join(["pretrained weights are missing:", *missing]))
+        missing = {(study.name, why): study for (study, _), why in zip(wanted, told, strict=True) if why}
+    for (_, why), study in missing.items():
+        yield study, why
 
 
-def _training_bytes(sweep: Sweep, source: Source) -> float:
+def training_bytes(sweep: Sweep, source: Source) -> float:
     """About what the images to train on will take; how many there are, is known when all have been read."""
     data, split = sweep.data, sweep.data.split
     share = splits.training_share(split.validation, split.selection, split.test)
@@ -143,9 +138,9 @@ def _training_bytes(sweep: Sweep, source: Source) -> float:
 
 def _built(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every combination of what decides which file of weights a model needs, and whether it can be built at all."""
-    if "weights" not in model:
-        return
     keys = [key for key in ("weights", "image_size", "alpha") if key in model]
+    if "weights" not in keys or any(model[key] is None for key in keys[1:]):  # None: what it was set to is refused
+        return
     frozen = max(space.ends(model.get("frozen_epochs", 0)), default=0)
     for values in itertools.product(*(_values(model[key]) for key in keys)):
         yield {"name": model["name"], **dict(zip(keys, values, strict=True)), "frozen_epochs": frozen}

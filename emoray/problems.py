@@ -2,12 +2,14 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
+
+from emoray.errors import UserError
 
 _MESSAGES = {
     "less_than": "it must be below {lt}",
@@ -41,10 +43,24 @@ class Problems:
         text = f"line {line}: {place}: {message}" if line else f"{place}: {message}"
         self.noted.setdefault(text, line or sys.maxsize)
 
+    def catch(self, place: str, check: Callable[..., object], *arguments: Any) -> None:
+        """Note what `check` refuses at `place`, or at the place below it that the refusal opens with."""
+        try:
+            check(*arguments)
+        except UserError as error:
+            at, colon, told = str(error).partition(": ")
+            self.add(*((at, told) if colon and at.startswith(place) else (place, str(error))))
+
     @property
     def found(self) -> list[str]:
         """In the order of the file's lines, those without a line (from the command line) last."""
         return sorted(self.noted, key=lambda text: self.noted[text])
+
+    def refuse(self, file: object) -> None:
+        """Raise UserError that lists all that is wrong with `file`, where anything is."""
+        if count := len(self.found):
+            listed = "\n".join(f"  {line}" for line in self.found)
+            raise UserError(f"{file} has {count} problem{'s' if count > 1 else ''}:\n{listed}")
 
 
 def matches(pattern: str, allowed: str) -> AfterValidator:

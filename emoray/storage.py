@@ -4,6 +4,7 @@ The one rule: a file appears whole or not at all on both. For all else `pathlib.
 common, so that hardly anybody needs to ask which of the two a path is.
 """
 
+import errno
 import fcntl
 import io
 import itertools
@@ -204,6 +205,18 @@ def check_writable(folder: AnyPath) -> None:
     probe.write_bytes(b"")
     probe.read_bytes()
     probe.unlink()
+
+
+def check_place(folder: AnyPath) -> None:
+    """See whether a folder could be written to, and write nothing. Raises OSError with what is wrong."""
+    if isinstance(folder, S3Path):
+        next(iter(folder.folders()), None)  # may be listed
+        return
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise OSError(errno.ENOTDIR, f"{there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, f"nothing may be written in {there}")
 
 
 def remedy(broken: str) -> str:

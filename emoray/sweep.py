@@ -16,11 +16,13 @@ from emoray import (
     config,
     display,
     forecast,
+    held_out,
     intact,
     metrics,
     ownership,
     placement,
     plan,
+    preflight,
     registry,
     runs,
     storage,
@@ -59,35 +61,38 @@ def run(arguments: Arguments) -> None:
 
     Raises UserError for a user's mistake, SweepFailed where no trial came through, Stopped after Ctrl-C.
     """
-    sweep = config.load(arguments.file, arguments.set, arguments.storage)
+    sweep, problems = config.read(arguments.file, arguments.set, arguments.storage)
     with registry.importable(sweep.import_path):  # a schedule of the file's own is asked when trials are judged
-        _run(sweep, arguments)
+        here = None if arguments.address else cluster.local_resources()
+        start = preflight.check(sweep, problems, here)  # refuses what cannot run, before anything is spent
+        problems.refuse(arguments.file)
+        assert start is not None
+        _run(sweep, start, here, arguments)
 
 
-def _run(sweep: Sweep, arguments: Arguments) -> None:
-    plan.check_weights(sweep)
-    plan.check_metric(sweep)
-    if not arguments.address:
-        told = plan.describe(sweep, cluster.local_resources())  # refuses what cannot run, before anything is spent
+def _run(sweep: Sweep, start: preflight.Found, here: placement.Cluster | None, arguments: Arguments) -> None:
     resume = arguments.resume or arguments.retry_failed
     found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
-    if arguments.retry_failed and found is not None:
-        plan.check_failed(found)
-    if arguments.dry_run and not arguments.address:
-        _print_plan(told, sweep, found, arguments)
+    if found is not None:
+        held_out.check(found, start.fingerprint, start.known.classes)
+        if arguments.retry_failed:
+            plan.check_failed(found)
+    told = "" if here is None else plan.describe(sweep, here, start.source)
+    if arguments.dry_run and here is not None:
+        _print_plan(told, sweep, start, found, arguments)
         if not arguments.measure:
             return
     screen = display.on_terminal(arguments.plain)
     screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
     with cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
-        if arguments.address:
-            told = plan.describe(sweep, machine)  # what can run is known only now
+        if here is None:
+            told = plan.describe(sweep, machine, start.source)  # what can run is known only now
             if arguments.dry_run:
-                _print_plan(told, sweep, found, arguments)
+                _print_plan(told, sweep, start, found, arguments)
                 if not arguments.measure:
                     return
         # Keras and Ray's libraries take seconds to import: only now.
-        from emoray import data, held_out, measuring, tracking
+        from emoray import data, measuring, tracking
         from emoray.trial.data import load
 
         screen.say(display.machines(machine))
@@ -96,10 +101,8 @@ def _run(sweep: Sweep, arguments: Arguments) -> None:
         cache = str(storage.at(sweep.storage) / ".cache")
         prepared = data.prepare(sweep.data, cache=cache, seed=sweep.seed, progress=screen.say)
         if found is not None:
-            held_out.check(found, prepared)
-        plan.check_metric(sweep, prepared.manifest["classes"])
-        for split in ("validation", "selection"):
-            metrics.check(sweep.search.metric, prepared.manifest["splits"][split]["classes"], split)
+            held_out.check(found, prepared.manifest["fingerprint"], prepared.manifest["classes"])
+        metrics.check(sweep.search.metric, prepared.manifest["classes"], prepared.measured)
         mode = placement.mode(sweep, prepared.train_bytes, machine)
         forecast.check_memory(mode, prepared.train_bytes, machine)
         slots = placement.slots(sweep, machine, mode)
@@ -121,8 +124,10 @@ def _run(sweep: Sweep, arguments: Arguments) -> None:
     screen.say(display.closing(result.candidates, result.ensemble, folder))
 
 
-def _print_plan(told: str, sweep: Sweep, found: RunFolder | None, arguments: Arguments) -> None:
+def _print_plan(told: str, sweep: Sweep, start: preflight.Found, found: RunFolder | None, arguments: Arguments) -> None:
     print(told)
+    if start.known.unread:
+        print(f"not told   {start.known.unread}: a run refuses classes that are not in it")
     if found is not None:
         print(plan.going_on(sweep, found, arguments.retry_failed))
 
@@ -137,7 +142,7 @@ def _train_and_finalize(
     arguments: Arguments,
 ) -> "Result":
     """The search, followed by all that watches it, and what is made of its best trials."""
-    from emoray import finalize, held_out, search, tracking
+    from emoray import finalize, search, tracking
     from emoray.trial.data import load
 
     kept = held_out.keep(folder, prepared)
@@ -215,7 +220,7 @@ def finalize_again(
         with registry.importable(paths), cluster.connected(address, paths, screen.say):
             if address:
                 _check_nodes(folder)
-            from emoray import finalize, held_out
+            from emoray import finalize
 
             kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
             result = finalize.run(run, sweep, kept, screen.say, searched.finalize)

@@ -89,7 +89,7 @@ def test_a_share_in_place_of_an_official_split_pools_its_images():
 
 def test_official_where_there_is_none_is_an_error():
     digests, labels = images()
-    with pytest.raises(UserError, match=r"data\.split\.test is official, but the source marks no test images"):
+    with pytest.raises(UserError, match=r"data\.split\.test: it is official, but the source marks no test images"):
         assign(digests, labels, test="official")
 
 
@@ -157,5 +157,5 @@ def test_limit_keeps_proportions_and_smaller_limits_are_subsets():
 def test_a_limit_below_the_number_of_classes_is_an_error():
     digests, labels = images()
     groups = splits.group(digests, labels, classes=3, seed=0)
-    with pytest.raises(UserError, match=r"data\.limit: 2 images are too few for 3 classes"):
+    with pytest.raises(UserError, match=r"data\.limit: 2 is too few for 3 classes"):
         splits.beyond(2, np.arange(len(labels)), labels, groups, classes=3)

@@ -236,7 +236,7 @@ def test_what_cannot_be_evaluated_is_said():
     methods = {"single": ensemble.single, "uniform": ensemble.uniform}
     with pytest.raises(UserError, match=r"leaves 1 different images.*at least 2"):
         crossfit.evaluate(probabilities[:, :1], labels[:1], methods, "accuracy")
-    with pytest.raises(UserError, match="'acuracy' does not exist; allowed"):
+    with pytest.raises(UserError, match="there is no metric 'acuracy': did you mean 'accuracy'"):
         crossfit.evaluate(probabilities, labels, methods, "acuracy")
     with pytest.raises(ValueError, match="uniform"):
         crossfit.evaluate(probabilities, labels, {"single": ensemble.single}, "accuracy")

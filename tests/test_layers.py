@@ -7,13 +7,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emoray"
 LAYERS = [
-    ["errors", "settings", "metrics", "warp", "pixels"],
+    ["errors", "settings", "warp", "pixels"],
     ["s3"],
     ["storage", "weights"],
     [
         "space",
         "notation",
         "registry",
+        "metrics",
         "strict_yaml",
         "run_folder",
         "intact",
@@ -39,6 +40,7 @@ LAYERS = [
     ["overview"],
     ["tracking"],
     ["plan", "display", "listing", "search", "report", "measuring", "cluster_file", "spot", "drain"],
+    ["preflight"],
     ["predictions"],
     ["inside", "illustrations"],
     ["finalize", "predict"],

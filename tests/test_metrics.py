@@ -75,7 +75,7 @@ def test_recall_by_name_and_by_index():
 @pytest.mark.parametrize("name", ["recall_joy", "recall_", "recall_3", "acuracy", "recall"])
 def test_unknown_metric_names_what_is_allowed(name):
     labels, probabilities = _case(0, classes=3)
-    with pytest.raises(UserError, match=f"{name}.*macro_f1.*recall_sad"):
+    with pytest.raises(UserError, match=f"there is no metric '{name}': .*macro_f1.*recall_sad"):
         metrics.value(name, labels, probabilities, ["happy", "sad", "neutral"])
 
 
@@ -101,14 +101,15 @@ def test_ece_does_not_depend_on_the_order_of_images():
     assert metrics.ece(labels[:3], constant[:3]) == pytest.approx(0.7)  # fewer images than bins
 
 
-def test_the_recall_of_a_class_that_a_split_does_not_show_is_refused():
-    images = {"joy": 3, "disgust": 0}
+def test_a_metric_that_classes_or_splits_cannot_give_is_refused():
+    images = {"validation": {"joy": 3, "disgust": 0}}
     for metric in (*metrics.METRICS, "recall_joy"):
-        metrics.check(metric, images, "validation")
+        metrics.check(metric, ["joy", "disgust"], images)
+    metrics.check("recall_disgust", ["joy", "disgust"])
     with pytest.raises(UserError, match=r"recall_disgust cannot be measured, .* in the validation split"):
-        metrics.check("recall_disgust", images, "validation")
-    with pytest.raises(UserError, match="recall_sad"):
-        metrics.check("recall_sad", images, "validation")
+        metrics.check("recall_disgust", ["joy", "disgust"], images)
+    with pytest.raises(UserError, match=r"search.metric: there is no class 'digust': did you mean 'disgust'\?"):
+        metrics.check("recall_digust", ["joy", "disgust"])
 
 
 def test_nothing_scores_below_the_worst():

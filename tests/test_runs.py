@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from emoray import config, held_out, run_folder, runs
-from emoray.data import Prepared
 from emoray.errors import UserError
 
 
@@ -66,13 +65,14 @@ def test_data_that_changed_is_refused_and_nothing_of_the_run_is_touched(
     prepared = {"fingerprint": "a" * 20, "classes": ["joy", "other"], "image_shape": [48, 48, 1]}
     (tmp_path / "manifest.json").write_text(json.dumps(prepared))
     folder = begun(tmp_path)
-    held_out.check(folder, Prepared(str(tmp_path), prepared))
+    held_out.check(folder, prepared["fingerprint"], prepared["classes"])
+    now = prepared | changed
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=re.escape(reason)):
-        held_out.check(folder, Prepared(str(tmp_path), prepared | changed))
+        held_out.check(folder, now["fingerprint"], now["classes"])
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
     folder.manifest.unlink()
-    held_out.check(folder, Prepared(str(tmp_path), prepared | changed))
+    held_out.check(folder, now["fingerprint"], now["classes"])
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:

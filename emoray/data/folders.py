@@ -9,7 +9,7 @@ from posixpath import splitext
 from pyarrow import fs
 
 from emoray.data import decode
-from emoray.data.plan import Item, Sample, Source, Stamp, UnusableImage
+from emoray.data.plan import Item, Marks, Sample, Source, Stamp, UnusableImage
 from emoray.data.splits import ROLES
 from emoray.errors import UserError
 from emoray.s3 import RemoteError
@@ -61,6 +61,7 @@ def find(filesystem: fs.FileSystem, root: str, name: str, stamps: Sequence[Stamp
         filesystem=filesystem,
         root=root,
         images=len(stamps),
+        mark=_mark,
     )
 
 
@@ -87,8 +88,17 @@ def _read(source: Source, item: Item) -> Iterator[Sample]:
             yield _sample(file, depth, found)
 
 
+def _mark(source: Source, item: Item) -> Iterator[Marks]:
+    for file in item["files"]:
+        yield _label(file, item["depth"]), _split(file, item["depth"])
+
+
 def _sample(file: str, depth: int, content: bytes | UnusableImage) -> Sample:
-    return Sample(file, None, file, _label(file, depth), file.split("/")[0] if depth else None, None, content)
+    return Sample(file, None, file, _label(file, depth), _split(file, depth), None, content)
+
+
+def _split(file: str, depth: int) -> str | None:
+    return file.split("/")[0] if depth else None
 
 
 def _label(file: str, depth: int) -> str | None:

@@ -10,7 +10,7 @@ from math import isqrt
 import numpy as np
 from pyarrow import fs
 
-from emoray.data.plan import LABEL_COLUMNS, SPLIT_COLUMNS, Item, Sample, Source, Stamp, UnusableImage
+from emoray.data.plan import LABEL_COLUMNS, SPLIT_COLUMNS, Item, Marks, Sample, Source, Stamp, UnusableImage
 from emoray.errors import UserError
 
 BYTES_PER_ITEM = 4 << 20
@@ -55,7 +55,13 @@ def find(filesystem: fs.FileSystem, root: str, stamp: Stamp) -> Source:
         root=root,
         estimate=_lines_in(stamp.size - len(first) - 1, rest),
         label_column=header[label],
+        mark=_mark if stamp.size <= _most_marked(filesystem) else None,
     )
+
+
+def _most_marked(filesystem: fs.FileSystem) -> int:
+    """Of a file that is read for its labels alone, which takes a second for 150 MB, and longer where it has to come."""
+    return 512 << 20 if isinstance(filesystem, fs.LocalFileSystem) else 64 << 20
 
 
 def parse_pixels(text: str, side: int | None = None) -> np.ndarray:
@@ -123,6 +129,12 @@ def _read(source: Source, item: Item) -> Iterator[Sample]:
             image = error
         split = None if item["split"] is None else row[item["split"]]
         yield Sample(file, line, None, row[item["label"]], split, None, image, len(lines))
+
+
+def _mark(source: Source, item: Item) -> Iterator[Marks]:
+    for row in _rows(_lines(source, item)):
+        if row is not None and len(row) == item["columns"]:
+            yield row[item["label"]], None if item["split"] is None else row[item["split"]]
 
 
 def _lines(source: Source, item: Item) -> list[bytes]:

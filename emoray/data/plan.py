@@ -6,7 +6,7 @@ A source splits itself into items, small dictionaries of plain values that a tas
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +61,11 @@ class Stamp:
 
 
 Item = dict[str, Any]
+Held = TypeVar("Held")
 Reader = Callable[["Source", Item], Iterator[Sample]]
+Marks = tuple[str | None, str | None]
+"""Label and split of an image."""
+Marker = Callable[["Source", Item], Iterator[Marks]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,18 @@ class Source:
     estimate: int | None = None
     """About how many, where it is not."""
     label_column: str | None = None
+    mark: Marker | None = None
+    """As `read`, for what `marks` gives; None where that is too much to read before the data job."""
+
+    def marks(self) -> Iterator[Marks]:
+        """Label and split of every image, without its pixels; `mark` must not be None.
+
+        Raises:
+            UserError, RemoteError: as for `samples`.
+        """
+        assert self.mark is not None
+        for item in self.items:
+            yield from self._reading(self.mark, item)
 
     def samples(self, item: Item) -> Iterator[Sample]:
         """What an item holds.
@@ -93,8 +109,11 @@ class Source:
             UserError: its file is damaged, or is gone since it was found.
             RemoteError: a server did not give it, which says nothing of the file.
         """
+        yield from self._reading(self.read, item)
+
+    def _reading(self, read: Callable[["Source", Item], Iterator[Held]], item: Item) -> Iterator[Held]:
         try:
-            yield from self.read(self, item)
+            yield from read(self, item)
         except RemoteError:
             raise
         except (pa.ArrowException, OSError) as error:

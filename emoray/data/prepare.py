@@ -51,11 +51,27 @@ def prepare(settings: DataSettings, *, cache: str, seed: int, progress: Progress
         )
     else:
         prepared = _prepare_here(source, settings, seed, place.expanduser().absolute() / fingerprint, progress)
+    check_bad(prepared, settings)
+    return prepared
+
+
+def cached(cache: str, fingerprint: str) -> Prepared | None:
+    """What is prepared in the folder `cache`, None where nothing is."""
+    place = storage.at(cache)
+    if isinstance(place, S3Path):
+        return shared.read(place, fingerprint)
+    return store.read(place.expanduser().absolute() / fingerprint)
+
+
+def check_bad(prepared: Prepared, settings: DataSettings) -> None:
+    """Refuse prepared data with too many images that cannot be used: it was prepared for a sweep that allows more.
+
+    Raises UserError.
+    """
     bad = sum(prepared.manifest["quarantined"].values())
-    if bad > settings.max_bad_fraction * prepared.manifest["images"]:  # it was prepared for a sweep that allows more
+    if bad > settings.max_bad_fraction * prepared.manifest["images"]:
         path = storage.at(prepared.folder) / store.QUARANTINE
         raise _too_many_bad(rows.read_places(path), prepared.manifest["images"], settings, path)
-    return prepared
 
 
 def _prepare_here(source: Source, settings: DataSettings, seed: int, folder: Path, progress: Progress) -> Prepared:

@@ -52,6 +52,22 @@ def official_roles(names: Sequence[str | None]) -> Ints:
     return np.array([roles.get(text, -1) for text in texts], dtype=np.int64)
 
 
+def check_official(official: Ints, validation: str | float, test: str | float) -> None:
+    """Refuse an official split that no image is in, by the roles of all. Raises UserError."""
+    for role, share, default in ((TEST, test, TEST_SHARE), (VALIDATION, validation, VALIDATION_SHARE)):
+        if share == "official" and not (official == role).any():
+            raise UserError(
+                f"data.split.{SPLITS[role]}: it is official, but the source marks no {SPLITS[role]} images; "
+                f"a number such as {default} splits off that share"
+            )
+
+
+def check_limit(limit: int, classes: int) -> None:
+    """Refuse fewer images to train on than there are classes. Raises UserError."""
+    if limit < classes:
+        raise UserError(f"data.limit: {limit} is too few for {classes} classes, of which each keeps an image")
+
+
 @dataclass(frozen=True)
 class Groups:
     """Equal images, by number of the group."""
@@ -104,15 +120,11 @@ def assign(
     Raises:
         UserError: an official split is asked for and there is none, or a class has too few images.
     """
+    check_official(official, validation, test)
     split = np.full(len(labels), TRAIN, np.int64)
     shares = []
     for role, share, default in ((TEST, test, TEST_SHARE), (VALIDATION, validation, VALIDATION_SHARE)):
         theirs = official == role
-        if share == "official" and not theirs.any():
-            raise UserError(
-                f"data.split.{SPLITS[role]} is official, but the source marks no {SPLITS[role]} images; "
-                f"a number such as {default} splits off that share"
-            )
         if isinstance(share, str) and theirs.any():
             split[theirs] = role
         else:
@@ -182,8 +194,7 @@ def beyond(limit: int, rows: Ints, labels: Ints, groups: Groups, *, classes: int
     Raises:
         UserError: there are more classes than `limit`.
     """
-    if limit < classes:
-        raise UserError(f"data.limit: {limit} images are too few for {classes} classes, at least one each")
+    check_limit(limit, classes)
     quotas = _quotas(np.bincount(labels[rows], minlength=classes), limit)
     by_rank = rows[np.argsort(groups.ranks[groups.of[rows]], kind="stable")]
     return np.concatenate([by_rank[labels[by_rank] == c][quota:] for c, quota in enumerate(quotas)])

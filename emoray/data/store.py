@@ -73,6 +73,11 @@ class Prepared:
         """What the training images take in memory."""
         return int(self.manifest["splits"]["train"]["images"] * np.prod(self.image_shape))
 
+    @property
+    def measured(self) -> dict[str, dict[str, int]]:
+        """Images by class in each split that the search's metric is measured on."""
+        return {split: self.manifest["splits"][split]["classes"] for split in ("validation", "selection")}
+
     def load(self, split: str) -> Split[NDArray[np.uint8]]:
         """The images of `split`, in memory: train, selection, validation or test."""
         on_disk = self.mapped(split)

@@ -17,7 +17,17 @@ from pyarrow import fs, types
 
 from emoray.data import decode
 from emoray.data.kaggle import parse_pixels
-from emoray.data.plan import LABEL_COLUMNS, NAME_COLUMNS, SPLIT_COLUMNS, Item, Sample, Source, Stamp, UnusableImage
+from emoray.data.plan import (
+    LABEL_COLUMNS,
+    NAME_COLUMNS,
+    SPLIT_COLUMNS,
+    Item,
+    Marks,
+    Sample,
+    Source,
+    Stamp,
+    UnusableImage,
+)
 from emoray.data.splits import ROLES
 from emoray.errors import UserError
 from emoray.s3 import RemoteError
@@ -73,6 +83,7 @@ def find(filesystem: fs.FileSystem, root: str, name: str, stamps: Sequence[Stamp
         root=root,
         images=images,
         label_column=items[0]["label"].strip().lower() if items else None,
+        mark=_mark,
     )
 
 
@@ -139,7 +150,18 @@ def _label_names(schema: pa.Schema, label: str) -> list[str] | None:
 
 
 def _read(source: Source, item: Item) -> Iterator[Sample]:
-    wanted = [item[role] for role in ("image", "label", "split", "votes", "name") if item[role] is not None]
+    for row, values in _rows(source, item, ("image", "label", "split", "votes", "name")):
+        yield _sample(source, item, item["first"] + row, values)
+
+
+def _mark(source: Source, item: Item) -> Iterator[Marks]:
+    for _, values in _rows(source, item, ("label", "split")):
+        yield _label(item, values), _split(item, values)
+
+
+def _rows(source: Source, item: Item, roles: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The item's rows in its row group, by number, with the columns that have these roles."""
+    wanted = [item[role] for role in roles if item[role] is not None]
     row = -1
     with source.filesystem.open_input_file(source.path(item["file"])) as file:
         batches = pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False).iter_batches(
@@ -152,7 +174,7 @@ def _read(source: Source, item: Item) -> Iterator[Sample]:
             for values in batch.to_pylist():
                 row += 1
                 if item["start"] <= row < item["stop"]:
-                    yield _sample(source, item, item["first"] + row, values)
+                    yield row, values
             if row + 1 >= item["stop"]:
                 return
 
@@ -162,17 +184,24 @@ def _sample(source: Source, item: Item, row: int, values: dict[str, Any]) -> Sam
     name = values[item["name"]] if item["name"] is not None else None
     if name is None and item["kind"] in ("struct", "path"):
         name = image["path"] if isinstance(image, dict) else image
-    label = values[item["label"]]
-    if item["label_names"] is not None and isinstance(label, int) and 0 <= label < len(item["label_names"]):
-        label = item["label_names"][label]
-    split = item.get("file_split") if item["split"] is None else values[item["split"]]
     votes = values[item["votes"]] if item["votes"] is not None else None
     content: bytes | np.ndarray | UnusableImage
     try:
         content = _content(source, item, image)
     except UnusableImage as error:
         content = error
-    return Sample(item["file"], row, name, _text(label), _text(split), votes, content)
+    return Sample(item["file"], row, name, _label(item, values), _split(item, values), votes, content)
+
+
+def _label(item: Item, values: dict[str, Any]) -> str | None:
+    label = values[item["label"]]
+    if item["label_names"] is not None and isinstance(label, int) and 0 <= label < len(item["label_names"]):
+        label = item["label_names"][label]
+    return _text(label)
+
+
+def _split(item: Item, values: dict[str, Any]) -> str | None:
+    return _text(item.get("file_split") if item["split"] is None else values[item["split"]])
 
 
 def _text(value: Any) -> str | None:

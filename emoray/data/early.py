@@ -1,0 +1,85 @@
+"""What the data job would refuse, told before it runs: from labels and splits alone, and no image is decoded."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emoray import registry
+from emoray.config import DataSettings
+from emoray.data import splits
+from emoray.data.faces import CLASSES
+from emoray.data.labels import name_classes
+from emoray.data.plan import Source
+from emoray.data.prepare import check_bad
+from emoray.data.store import Prepared
+from emoray.errors import UserError
+from emoray.problems import Problems
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a source before its images are. `classes` is None where its labels were not looked at."""
+
+    classes: tuple[str, ...] | None = None
+    splits: dict[str, dict[str, int]] | None = None
+    """As `Prepared.measured`, where the data are prepared already."""
+    unread: str = ""
+    """Why labels that were asked for were not looked at."""
+
+
+def look(source: Source, prepared: Prepared | None, settings: DataSettings, wanted: bool, problems: Problems) -> Known:
+    """The classes of a source, with what cannot be prepared of it noted.
+
+    `prepared` is what the job has made of it before, if it has. Labels are looked at only where a setting depends on
+    them, or what else is `wanted` does: to find them may be to read a whole file.
+    """
+    if prepared is not None:
+        problems.catch("data.max_bad_fraction", check_bad, prepared, settings)
+        return Known(tuple(prepared.manifest["classes"]), prepared.measured)
+    split, limit, is_drawn = settings.split, settings.limit, settings.path is None
+    official = "official" in (split.validation, split.test)
+    classes = CLASSES if is_drawn else None
+    if settings.classes is not None or official or (not is_drawn and (wanted or limit is not None)):
+        if source.mark is None:
+            return Known(unread=f"{source.name} is too large to be read for its labels alone")
+        texts, roles = zip(*source.marks(), strict=True)
+        problems.catch("data.split", splits.check_official, splits.official_roles(roles), split.validation, split.test)
+        classes = _classes(texts, source, settings, problems)
+    if (count := len(classes or settings.classes or ())) and limit is not None:
+        problems.catch("data.limit", splits.check_limit, limit, count)
+    return Known(classes)
+
+
+def _classes(
+    texts: Sequence[str | None], source: Source, settings: DataSettings, problems: Problems
+) -> tuple[str, ...] | None:
+    """The classes that labels stand for, as the job names them; None where it would refuse them."""
+    place = "data.path" if settings.classes is None else "data.classes"
+    if settings.classes is not None and _misnamed(settings.classes, texts, problems):
+        return None
+    try:
+        names, _, reasons = name_classes(texts, column=source.label_column, classes=settings.classes)
+    except UserError as error:
+        problems.add(place, str(error))
+        return None
+    why = Counter(reason for reason in reasons if reason is not None)
+    if (bad := sum(why.values())) > settings.max_bad_fraction * len(texts):
+        listed = "; ".join(f"{reason} ({count:,} images)" for reason, count in why.most_common(3))
+        problems.add(
+            place,
+            f"{bad:,} of {len(texts):,} images ({bad / len(texts):.1%}) cannot be used, data.max_bad_fraction allows "
+            f"{settings.max_bad_fraction:.1%}: {listed}",
+        )
+    return names
+
+
+def _misnamed(classes: Sequence[str], texts: Sequence[str | None], problems: Problems) -> bool:
+    """Note names that no image has for its label, where at least one is right: else they may stand for numbers."""
+    labels = {text.strip() for text in texts if text and text.strip()}
+    wrong = [i for i, name in enumerate(classes) if name not in labels]
+    if len(wrong) == len(classes) and all(label.isdecimal() for label in labels):
+        return False
+    for i in wrong:
+        told = registry.suggestion(classes[i], sorted(labels))
+        problems.add(f"data.classes[{i}]", f"no image has the label '{classes[i]}': {told}")
+    return bool(wrong)

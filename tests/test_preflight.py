@@ -1,0 +1,197 @@
+"""What `--dry-run` refuses: all of it at once, in a sentence each, before Ray is started."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from emoray import cli, config
+from emoray.data import sources, store
+from emoray.data.splits import SPLITS
+from emoray.run_folder import RunFolder, write_json
+
+LABELS = ["glad"] * 6 + ["sad"] * 6 + ["cross"] * 6
+PIXELS = " ".join(str(pixel % 256) for pixel in range(2304))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def faces(form: str) -> str:
+    """The path of 18 images of three classes, in one of the forms that are read."""
+    if form == "folders":
+        for number, label in enumerate(LABELS):
+            Path("faces", label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((48, 48), number, np.uint8)).save(f"faces/{label}/{number}.png")
+        return "faces"
+    if form == "parquet":
+        pq.write_table(pa.table({"image": [b"none"] * len(LABELS), "label": LABELS}), "faces.parquet")
+        return "faces.parquet"
+    Path("faces.csv").write_text("label,pixels\n" + "".join(f"{label},{PIXELS}\n" for label in LABELS))
+    return "faces.csv"
+
+
+def planned(text: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
+    """The exit status of a dry run and the lines that it says."""
+    Path("mine.yaml").write_text(text)
+    status = cli.main(["sweep", "mine.yaml", "--dry-run", *arguments])
+    told = capsys.readouterr()
+    return status, [line.strip() for line in (told.err if status else told.out).splitlines()]
+
+
+def test_mistakes_of_all_kinds_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").touch()
+    status, found = planned(
+        "storage: taken\n"
+        "data: {path: nowhere, image_sise: 48}\n"
+        "models:\n"
+        "  - {name: lenet, cpus_per_worker: 900}\n"
+        "  - {name: mobilenet_v2, weights: nowhere.h5}\n"
+        "  - {name: simple_cnn, dropout: 2}\n",
+        capsys,
+    )
+    assert status == 2
+    assert found[0] == "error: mine.yaml has 6 problems:"
+    for expected in (
+        "line 1: storage: taken/ cannot be written: ",
+        "line 2: data.path: there is nothing at nowhere",
+        "line 2: data.image_sise: there is no key 'image_sise': did you mean 'image_size'?",
+        "line 4: models[0]: lenet: a trial asks for 900 CPUs and there ",
+        "line 5: models[1]: mobilenet_v2: mobilenet_v2.weights: there is no file nowhere.h5",
+        "line 6: models[2].dropout: 2 is not allowed: it must be below 1",
+    ):
+        assert any(line.startswith(expected) for line in found), (expected, found)
+
+
+@pytest.mark.parametrize("form", ["folders", "parquet", "csv"])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("classes: [glad, saad, cross]", "data.classes[1]: no image has the label 'saad': did you mean 'sad'?"),
+        ("classes: [glad, sad]", "data.classes: 6 of 18 images (33.3%) cannot be used, data.max_bad_fraction allows"),
+        ("limit: 2", "data.limit: 2 is too few for 3 classes"),
+        ("limit: 1, classes: [glad, sad], max_bad_fraction: 0.5", "data.limit: 1 is too few for 2 classes"),
+        ("split: {test: official}", "data.split.test: it is official, but the source marks no test images"),
+        ("limit: 3, classes: [sad, cross, glad]", ""),
+        ("classes: [glad, sad], max_bad_fraction: 0.5", ""),
+    ],
+)
+def test_what_the_labels_do_not_give(
+    capsys: pytest.CaptureFixture[str], form: str, settings: str, expected: str
+) -> None:
+    status, found = planned(f"data: {{path: {faces(form)}, {settings}}}\nmodels: [lenet]\n", capsys)
+    if expected:
+        assert status == 2
+        assert [line for line in found if line.startswith(f"line 1: {expected}")], found
+        assert len(found) == 2, found
+    else:
+        assert status == 0, found
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("limit: 6", "data.limit: 6 is too few for 7 classes"),
+        ("classes: [happy, sad, glum]", "data.classes[2]: no image has the label 'glum'"),
+        ("classes: [happy, sad]", "cannot be used, data.max_bad_fraction allows 5.0%: label 'neutral' is not in"),
+        ("split: {validation: official}", "data.split.validation: it is official"),
+        ("classes: [angry, fear, happy, sad, surprise, neutral], limit: 6", ""),  # hardly any is disgusted
+    ],
+)
+def test_what_the_embedded_faces_do_not_give(capsys: pytest.CaptureFixture[str], settings: str, expected: str) -> None:
+    status, found = planned(f"data: {{{settings}}}\nmodels: [lenet]\n", capsys)
+    assert status == (2 if expected else 0), found
+    assert any(expected in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("data", "metric", "told"),
+    [
+        ("{path: FACES}", "recall_sad", ""),
+        ("{path: FACES}", "recall_saad", "there is no class 'saad': did you mean 'sad'?"),
+        ("{}", "recall_hapy", "there is no class 'hapy': did you mean 'happy'?"),
+    ],
+)
+def test_the_recall_of_a_class_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], data: str, metric: str, told: str
+) -> None:
+    text = f"data: {data.replace('FACES', faces('folders'))}\nmodels: [lenet]\nsearch: {{metric: {metric}}}\n"
+    status, found = planned(text, capsys)
+    assert status == (2 if told else 0), found
+    assert any(told in line for line in found), found
+
+
+def test_a_loss_that_names_no_class_is_told_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    loss = "{name: cost_sensitive, costs: {glum: {happy: 1}}}"
+    status, found = planned(f"models: [lenet, simple_cnn]\ntrain:\n  loss: {loss}\n", capsys)
+    assert (status, len(found)) == (2, 2), found
+    assert found[1].startswith("line 3: train.loss.costs: there is no class 'glum': allowed: angry")
+
+
+@pytest.mark.parametrize("named", ["taken", "taken/runs"])
+def test_a_storage_that_is_no_folder_is_refused_and_nothing_is_made(
+    here: Path, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    Path("taken").write_text("mine")
+    status, found = planned("models: [lenet]", capsys, "--storage", named)
+    assert status == 2
+    assert found[1] == f"storage: {named}/ cannot be written: {here / 'taken'} is not a folder"
+    assert planned("models: [lenet]", capsys, "--storage", "a/b/c")[0] == 0
+    assert sorted(os.listdir()) == ["mine.yaml", "taken"]
+
+
+def test_a_file_that_is_too_large_to_look_into_is_said_to_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emoray.data.kaggle._most_marked", lambda filesystem: 1000)
+    status, found = planned(f"data: {{path: {faces('csv')}, limit: 2}}\nmodels: [lenet]\n", capsys)
+    assert status == 0
+    assert "not told   faces.csv is too large to be read for its labels alone" in "\n".join(found)
+
+
+def test_prepared_data_are_not_looked_into_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """And tell more: what a split shows, and how many images were unusable."""
+    text = f"data: {{path: {faces('csv')}, max_bad_fraction: 0.2}}\nmodels: [lenet]\nsearch: {{metric: recall_sad}}\n"
+    assert planned(text, capsys)[0] == 0
+    sweep = config.load("mine.yaml")
+    folder = Path("runs/.cache") / store.fingerprint(sources.find(sweep.data, 0), sweep.data, 0)
+    folder.mkdir(parents=True)
+    shown = {name: {"images": 2, "classes": {"glad": 2, "sad": int(name == "train")}} for name in SPLITS}
+    manifest = {"classes": ["glad", "sad"], "splits": shown, "quarantined": {"damaged": 3}, "images": 18}
+    write_json(folder / "manifest.json", manifest)
+    (folder / "quarantine.csv").write_text("file,row,reason\na.png,,damaged\n")
+    status, found = planned(text, capsys)
+    assert status == 2
+    assert "recall_sad cannot be measured, since no image of that class is in the validation split" in found[1]
+    status, found = planned(text.replace("0.2", "0.1").replace("sad", "glad"), capsys)
+    assert status == 2
+    assert "line 1: data.max_bad_fraction: 1 of 18 images" in found[1]
+
+
+def test_a_dry_run_of_a_resume_compares_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"data: {{path: {faces('csv')}}}\nmodels: [lenet]\n"
+    Path("mine.yaml").write_text(text)
+    sweep = config.load("mine.yaml")
+    run = RunFolder(Path("runs/mine"))
+    run.manifest.parent.mkdir(parents=True)
+    run.sweep.write_text(config.dump(sweep))
+    status, found = planned(text, capsys, "--resume")
+    assert status == 0, found
+    assert found[-1] == "resume     runs/mine/: 0 ended, 0 go on, 1 new; no data read yet"
+    then = store.fingerprint(sources.find(sweep.data, 0), sweep.data, 0)
+    write_json(run.manifest, {"image_shape": [48, 48, 1], "classes": ["a"], "fingerprint": then})
+    assert planned(text, capsys, "--resume")[1][-1].endswith("; the data unchanged")
+    with Path("faces.csv").open("a") as file:
+        file.write(f"glad,{PIXELS}\n")
+    status, found = planned(text, capsys, "--resume")
+    assert status == 2
+    assert found[0].startswith(
+        f"error: runs/mine/data/manifest.json: the run was trained on other images or splits ({then}"
+    )
