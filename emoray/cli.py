@@ -183,6 +183,8 @@ def _check(arguments: argparse.Namespace) -> None:
     checked = cluster_file.check(arguments.file)
     made_of = f"emoray {checked.versions.emoray}, Ray {checked.versions.ray}, Python {checked.versions.python}"
     print(f"{' and '.join(map(str, checked.files))}: nothing wrong ({', '.join(checked.node_types)}; {made_of})")
+    for line in checked.unseen:
+        print(f"not looked at: {line}")
     for line in checked.to_do:
         print(f"before `ray up`: {line}")
 

@@ -37,11 +37,21 @@ class Problems:
     lines: Mapping[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     """Each problem once, with its line."""
+    text: Sequence[str] = ()
+    """The file's own lines, for what is wrong within a long value."""
 
-    def add(self, place: str, message: str) -> None:
-        line = self.lines.get(place, 0)
+    def add(self, place: str, message: str, word: str = "") -> None:
+        """Note what is wrong at a place; where that goes over several lines, at the first of them with `word` in it."""
+        line = self._line(place, word)
         text = f"line {line}: {place}: {message}" if line else f"{place}: {message}"
         self.noted.setdefault(text, line or sys.maxsize)
+
+    def _line(self, place: str, word: str) -> int:
+        line = self.lines.get(place, 0)
+        if not word or not line:
+            return line
+        end = min((other for other in self.lines.values() if other > line), default=len(self.text) + 1)
+        return next((at for at in range(line, end) if word in self.text[at - 1]), line)
 
     def catch(self, place: str, check: Callable[..., object], *arguments: Any) -> None:
         """Note what `check` refuses at `place`, or at the place below it that the refusal opens with."""

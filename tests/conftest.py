@@ -36,6 +36,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def witness() -> Iterator[Path]:
+    """A file outside that nothing may make or change."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder, "witness")
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One local Ray cluster of two CPUs for all tests that need one."""

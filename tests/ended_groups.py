@@ -23,7 +23,7 @@ from emoray.trial.data import TrialData
 from emoray.trial.group import Group, RemotePlayer, WorkersFailed
 from tests.slow_images import SlowImages
 from tests.test_distributed import workers
-from tests.test_trial import settings
+from tests.training import settings
 
 TWO = Resources(workers=2, cpus_per_worker=1)
 STARTING = (0.0, 0.3, 0.7, 1.2, 1.8, 2.5, 3.5, 5.0)

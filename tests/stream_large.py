@@ -13,7 +13,7 @@ from emoray.data.stream import DataShare
 from emoray.trial.data import TrialData
 from emoray.trial.notice import Within
 from tests.test_stream import on_disk
-from tests.test_trial import settings
+from tests.training import settings
 
 STORE = 80 << 20
 CLASSES = ("even", "odd")

@@ -1,11 +1,7 @@
 """The shipped cluster file is right, and everything that could be wrong with one is told by its place."""
 
-import copy
-import functools
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,31 +10,10 @@ import yaml
 
 import emoray
 from emoray import cli, cluster_file
-from emoray.cluster_file import stack, start
-from emoray.errors import UserError
-from emoray.problems import Problems
+from emoray.cluster_file import start
+from tests.cluster_folder import CLUSTER, PROJECT, edit, folder, told
 
-PROJECT = Path(__file__).parents[1]
-CLUSTER = PROJECT / "cluster"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("gpu.yaml", "aws.yaml"):
-        shutil.copy(CLUSTER / name, tmp_path)
-    return tmp_path
-
-
-def edit(file: Path, old: str, new: str, count: int = 1) -> None:
-    text = file.read_text()
-    assert old in text, f"{file.name} no longer holds {old!r}"
-    file.write_text(text.replace(old, new, count))
-
-
-def told(folder: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        cluster_file.check(folder / "gpu.yaml")
-    return str(caught.value)
+__all__ = ["folder"]  # the fixture
 
 
 def test_the_shipped_file_has_nothing_wrong_and_says_what_is_to_be_set(capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,144 +181,6 @@ def test_every_mistake_is_told_with_its_place(folder: Path, old: str, new: str, 
     assert re.search(expected, found), found
 
 
-TEMPLATE_MISTAKES = [
-    (
-        "    Type: AWS::IAM::ManagedPolicy",
-        "    Typ: AWS::IAM::ManagedPolicy",
-        "Resources.UseBucket.Typ: .*did you mean 'Type'",
-    ),
-    (
-        "AWS::EC2::SecurityGroup\n",
-        "AWS::EC2::SecurtyGroup\n",
-        "there is no resource 'AWS::EC2::SecurtyGroup': did you mean",
-    ),
-    ("GroupDescription:", "GroupDescripton:", "Nodes.Properties.GroupDescripton: .*did you mean 'GroupDescription'"),
-    (
-        "CidrIp: {Ref: SshRange}",
-        "CidrIP: {Ref: SshRange}",
-        r"SecurityGroupIngress\[0\].CidrIP: .*did you mean 'CidrIp'",
-    ),
-    ("CidrIp: {Ref: SshRange}", "CidrIp: 0.0.0.0/0", "CidrIp: 0.0.0.0/0 is the whole internet"),
-    ("CidrIp: {Ref: SshRange}", "CidrIpv6: '::/0'", "CidrIpv6: ::/0 is the whole internet"),
-    ("CidrIp: {Ref: SshRange}", "CidrIp: {Ref: SshRnge}", "neither a range of addresses nor a parameter"),
-    ("/(2[4-9]|3[0-2])", "/[0-9]+", "the parameter SshRange takes 0.0.0.0/0"),
-    ("FromPort: 22, ToPort: 22", "FromPort: 0, ToPort: 65535", "opens ports 0 to 65535 to addresses outside"),
-    ('"s3:ListBucket"', '"s3:ListBuckt"', "there is no action 's3:ListBuckt': did you mean 'ListBucket'"),
-    ('Action: "ec2:RunInstances"', 'Action: "ec2:*"', "'ec2:\\*' allows more than is needed"),
-    ('Action: "iam:PassRole"', "Action: PassRole", "'PassRole' is no action of a service"),
-    (
-        "Sid: FindInBucket\n            Effect: Allow",
-        "Sid: FindInBucket\n            Effect: allow",
-        "Effect: 'allow' is not allowed",
-    ),
-    ("Sid: FindInBucket", "Sdi: FindInBucket", r"Statement\[0\].Sdi: .*did you mean 'Sid'"),
-    ('Version: "2012-10-17"', 'Version: "2012-10-71"', "Version: '2012-10-71' is not allowed"),
-    # who may reach the nodes
-    ("IpProtocol: tcp, FromPort: 22, ToPort: 22", "IpProtocol: '-1'", "IpProtocol: '-1' opens more than SSH"),
-    ("IpProtocol: tcp, ", "", "SecurityGroupIngress.0..IpProtocol: it is missing"),
-    (
-        "- {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: {Ref: SshRange}, Description: SSH}",
-        "- {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 0.0.0.0/1}\n"
-        "        - {IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 128.0.0.0/1}",
-        r"CidrIp: 0.0.0.0/1 has more than 256 addresses\n(.*\n)*.*SecurityGroupIngress\[1\].CidrIp: a second range",
-    ),
-    ("CidrIp: {Ref: SshRange}", "CidrIp: {Ref: SshRange}, CidrIpv6: '2001:db8::1/128'", "CidrIpv6: a second range"),
-    ("CidrIp: {Ref: SshRange}", "CidrIp: {Ref: [a]}", r"CidrIp: \{'Ref': \['a'\]\} is neither a range"),
-    ("CidrIp: {Ref: SshRange}", "SourcePrefixListId: pl-1", "SourcePrefixListId: such a list may hold any addresses"),
-    ("CidrIp: {Ref: SshRange}, ", "", "CidrIp: it is missing: the rule does not tell from where"),
-    ("/(2[4-9]|3[0-2])", "/(1|2[4-9]|3[0-2])", "the parameter SshRange takes 0.0.0.0/1, more than 256 addresses"),
-    ("/(2[4-9]|3[0-2])", "/(2[3-9]|3[0-2])", "the parameter SshRange takes 0.0.0.0/23, more than 256 addresses"),
-    (
-        "        - {IpProtocol: tcp, FromPort: 22,",
-        "        {IpProtocol: tcp, FromPort: 22,",
-        "SecurityGroupIngress: .* is not allowed: it must be a list of mappings",
-    ),
-    # who may do what
-    ('Action: "ec2:RunInstances"', 'NotAction: "s3:GetObject"', "NotAction: it allows all but what it names"),
-    (
-        "[{Ref: UseBucket}]",
-        "[arn:aws:iam::aws:policy/AdministratorAccess]",
-        r"ManagedPolicyArns\[0\]: .* is no policy of",
-    ),
-    ("Principal: {Service: ec2.amazonaws.com}", "Principal: '*'", "Principal: '\\*' is not allowed: name who"),
-    ("Principal: {Service: ec2.amazonaws.com}", "Principal: {AWS: '*'}", "Principal.AWS: '\\*' is everybody"),
-    (
-        "Principal: {Service: ec2.amazonaws.com}",
-        "Principal: {Servise: ec2}",
-        "Principal.Servise: .*did you mean 'Service'",
-    ),
-    (
-        'Resource: {"Fn::Sub": "arn:${AWS::Partition}:s3:::${Bucket}/*"}',
-        'Resource: "*"',
-        "'\\*' is more than one bucket",
-    ),
-    (":s3:::${Bucket}/*", ":s3:::my-*/*", "is more than one bucket: name the bucket"),
-    ('Resource: {"Fn::GetAtt": [WorkerRole, Arn]}', 'Resource: "*"', "'\\*' is more than one role"),
-    ('Action: "iam:PassRole"', 'Action: "iam:AttachRolePolicy"', "'iam:AttachRolePolicy' would let a node give itself"),
-    (
-        'Condition: {StringEquals: {"ec2:ResourceTag/ray-cluster-name": {Ref: ClusterName}}}',
-        "",
-        "Condition: it may end every machine of the account",
-    ),
-    (
-        'Condition: {StringEquals: {"ec2:CreateAction": RunInstances}}',
-        "",
-        "Condition: it may make every machine one of",
-    ),
-    (
-        'Condition: {StringEquals: {"ec2:R',
-        'Condition: {StringEqals: {"ec2:R',
-        "StringEqals: .*did you mean 'StringEquals'",
-    ),
-    ("- PolicyName: machines", "- machines\n        - PolicyName: machines", "Policies: .* must be a list of mappings"),
-    # names
-    ("{Ref: HeadRole}", "{Ref: HeadRol}", "Roles.0..Ref: nothing here is called 'HeadRol': did you mean 'HeadRole'"),
-    ("{Ref: HeadRole}", "{Reff: HeadRole}", "Roles.0..Reff: there is no key 'Reff': did you mean 'Ref'"),
-    ("[WorkerRole, Arn]", "[WorkerRole, Arm]", "Fn::GetAtt: 'WorkerRole' has no 'Arm': did you mean 'Arn'"),
-    ('"Fn::GetAtt": [WorkerRole', '"Fn::GetAt": [WorkerRole', "Resource.Fn::GetAt: .*did you mean 'Fn::GetAtt'"),
-    ('s3:::${Bucket}"', 's3:::${Buckt}"', "Fn::Sub: nothing here is called 'Buckt': did you mean 'Bucket'"),
-    (
-        '    AllowedPattern: "[a',
-        '    AlowedPattern: "[a',
-        "Parameters.Bucket.AlowedPattern: .*did you mean 'AllowedPattern'",
-    ),
-    ("PolicyName: machines", "PolicyNam: machines", r"Policies\[0\].PolicyNam: .*did you mean 'PolicyName'"),
-    ("    Value: {", "    Valu: {", "Outputs.SecurityGroup.Valu: .*did you mean 'Value'"),
-    ("    Default: emoray", "    Default: other", "cluster_name: 'emoray' is another cluster: .*'other'"),
-]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"), TEMPLATE_MISTAKES, ids=[new[:40] for _, new, _ in TEMPLATE_MISTAKES]
-)
-def test_every_mistake_in_the_template_is_told(folder: Path, old: str, new: str, expected: str) -> None:
-    edit(folder / "aws.yaml", old, new)
-    found = told(folder)
-    assert re.search(expected, found), found
-
-
-def places(tree: object, parents: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
-    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in inside:
-        yield (*parents, key)
-        yield from places(value, (*parents, key))
-
-
-@pytest.mark.parametrize(
-    "value", [None, 1, "text", [], ["text"], [None], {}, {"Ref": ["a"]}, {"Ref": None}, [{"x": 1}]]
-)
-def test_no_value_anywhere_in_the_template_ends_the_check(value: object) -> None:
-    template = yaml.safe_load((CLUSTER / "aws.yaml").read_text())
-    for parents in list(places(template)):
-        changed = copy.deepcopy(template)
-        holder = functools.reduce(lambda tree, key: tree[key], parents[:-1], changed)
-        holder[parents[-1]] = value
-        stack.check(changed, Problems())
-        if isinstance(changed.get("Resources"), dict):
-            stack.clusters(changed)
-            stack.profiles(changed)
-
-
 def test_all_mistakes_are_told_at_once_and_a_shared_one_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = folder / "gpu.yaml"
     edit(file, "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0")
@@ -381,7 +218,8 @@ def test_no_socket_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_arguments_of_commands_are_read_as_a_shell_reads_them() -> None:
     commands = ["ray stop", "ulimit -n 9; RAY_AUTH_MODE=token ray start --head --port 6379 --dashboard-host=::1"]
-    ((*arguments,),) = start.ray_starts(commands)
+    ((number, arguments),) = start.ray_starts(commands)
+    assert number == 1
     assert [start.option(arguments, name) for name in ("--port", "--dashboard-host", "--block")] == [
         "6379",
         "::1",
@@ -390,21 +228,6 @@ def test_arguments_of_commands_are_read_as_a_shell_reads_them() -> None:
     assert start.assigned("RAY_AUTH_MODE", commands) == ["token"]
     environment = start.container_environment(["-e A=1", "--env", "B=2 --env=C=3", "-it"])
     assert environment == {"A": "1", "B": "2", "C": "3"}
-
-
-def test_a_range_may_be_written_in_the_template() -> None:
-    template = yaml.safe_load((CLUSTER / "aws.yaml").read_text())
-    rule = template["Resources"]["Nodes"]["Properties"]["SecurityGroupIngress"][0]
-    for written, wrong in (
-        ("203.0.113.7/32", False),
-        ("198.51.100.0/24", False),
-        ("everywhere", True),
-        ("0.0.0.0/0", True),
-    ):
-        rule["CidrIp"] = written
-        problems = Problems()
-        stack.check(template, problems)
-        assert bool(problems.found) == wrong, written
 
 
 def test_docker_and_kubernetes_files_are_of_the_same_versions_and_rules() -> None:
@@ -434,3 +257,49 @@ def test_the_constraints_are_those_of_the_shipped_files() -> None:
     pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE))
     assert pins["ray"] == version("ray")
     assert f"ray:{pins['ray']}-py311" in (CLUSTER / "gpu.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "word"),
+    [
+        ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "head_start_ray_commands[1]", "0.0.0.0"),
+        ("    --dashboard-host=127.0.0.1\n", "", "head_start_ray_commands[1]", "ray start --head"),
+        ("ray start --address=", "ray start --adress=", "worker_start_ray_commands[1]", "--adress"),
+        ("-e RAY_AUTH_MODE=token", "-e RAY_AUTH_MODE=off", "docker.run_options[0]", "RAY_AUTH_MODE=off"),
+        (
+            "  - ray start --address",
+            "  - RAY_AUTH_MODE=off ray start --address",
+            "worker_start_ray_commands[1]",
+            "=off",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_command_is_told_with_the_line_that_it_stands_in(
+    folder: Path, old: str, new: str, place: str, word: str
+) -> None:
+    file = folder / "gpu.yaml"
+    edit(file, old, new)
+    (line,) = (number for number, text in enumerate(file.read_text().splitlines(), start=1) if word in text)
+    assert f"line {line}: {place}: " in told(folder), told(folder)
+
+
+def test_what_could_not_be_looked_at_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(folder / "gpu.yaml")]) == 0
+    assert "not looked at" not in capsys.readouterr().out
+    (folder / "aws.yaml").unlink()
+    assert cli.main(["check", str(folder / "gpu.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "not looked at: the roles of the machines, what these may do, and the security group, since " in said
+    assert f"there is no {folder}/aws.yaml" in said
+
+
+@pytest.mark.parametrize("kept", [slice(None), slice(0, 1)])
+def test_a_file_of_kubernetes_is_not_checked_and_says_what_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: slice
+) -> None:
+    file = tmp_path / "kuberay.yaml"
+    file.write_text("---".join((CLUSTER / "kuberay.yaml").read_text().split("---")[kept]))
+    assert cli.main(["check", str(file)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "holds objects of Kubernetes (RayCluster" in said
+    assert f"`kubectl apply --dry-run=server -f {file}`" in said

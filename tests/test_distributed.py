@@ -18,7 +18,7 @@ from emoray.data.batches import Epochs, share
 from emoray.study_settings import Resources
 from emoray.trial.data import TrialData
 from emoray.trial_state import CRASH, DATA, MEMORY
-from tests.test_trial import IMAGES, data, player, settings, timeless
+from tests.training import IMAGES, data, player, settings, timeless
 
 __all__ = ["data"]  # the fixture
 TWO = Resources(workers=2)

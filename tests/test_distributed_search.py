@@ -16,7 +16,7 @@ from emoray.trial.checkpoint import State
 from emoray.trial_state import FINISHED
 from emoray.trials import TrialTable
 from tests.test_distributed import of_raylet
-from tests.test_trial import faces_of
+from tests.training import faces_of
 
 SWEEP = """
 models: [{name: lenet, trials: 2}]

@@ -10,7 +10,7 @@ import pytest
 
 from emoray.trial import checkpoint, measure
 from tests.test_stream import on_disk
-from tests.test_trial import faces_of, player, settings
+from tests.training import faces_of, player, settings
 
 ROOT = Path(__file__).parents[1]
 SWEEP = """

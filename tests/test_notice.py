@@ -13,7 +13,7 @@ from emoray.trial import checkpoint, notice
 from emoray.trial.data import TrialData
 from emoray.trial.trainable import TrialRunner
 from tests.slow_images import SlowImages
-from tests.test_trial import data, settings
+from tests.training import data, settings
 
 __all__ = ["data"]  # the fixture
 

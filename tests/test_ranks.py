@@ -14,7 +14,7 @@ from emoray.trial.data import TrialData
 from emoray.trial.notice import Ended, Within, never
 from emoray.trial.ranks import Ranks
 from tests.slow_images import SlowImages
-from tests.test_trial import data, settings
+from tests.training import data, settings
 
 __all__ = ["data"]  # the fixture
 pytestmark = pytest.mark.keras

@@ -1,6 +1,5 @@
-"""Training one trial in this process: the loop, what a state brings back, fine-tuning, averages."""
+"""Training one trial in this process: the loop, what a state brings back, how it ends."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -12,73 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoray.data import faces
 from emoray.data.augmentation import pipeline
 from emoray.data.batches import Batches, Epochs
-from emoray.errors import UserError
 from emoray.study_settings import Resources
 from emoray.trial import checkpoint
-from emoray.trial.checkpoint import State
 from emoray.trial.data import TrialData
 from emoray.trial.notice import Within
 from emoray.trial.trainable import TrialRunner
+from tests.training import IMAGES, data, faces_of, player, settings, timeless, weights
 
+__all__ = ["data"]  # the fixture
 pytestmark = pytest.mark.keras
-IMAGES = 203
-"""No multiple of a batch, so that every epoch ends with a smaller step."""
-
-
-@pytest.fixture(scope="module")
-def data() -> TrialData:
-    return faces_of(IMAGES)
-
-
-def faces_of(count: int) -> TrialData:
-    """So many embedded faces to train on, and 61 to be judged by, which two workers cannot share evenly."""
-    images, labels = faces.draw(0, np.arange(count + 61))
-    images = images[..., None]
-    targets = np.eye(7, dtype=np.float32)[labels]
-    counts = tuple(int(c) for c in np.bincount(labels[:count], minlength=7))
-    rows = np.arange(count)
-    for array in (images, targets, rows):
-        array.flags.writeable = False  # as the object store hands them out
-    shown = (images[:count], targets[:count], rows)
-    return TrialData("memory", faces.CLASSES, counts, *shown, images[count:], labels[count:])
-
-
-def settings(**changes: Any) -> dict[str, Any]:
-    return {
-        "model": {"name": "simple_cnn", "width": 4, "units": 16, "dropout": 0.3},
-        "epochs": 4,
-        "batch_size": 32,
-        "precision": "float32",
-        "accumulate_steps": 1,
-        "jit": False,
-        "optimizer": {"name": "adam", "learning_rate": 0.002},
-        "schedule": {"name": "cosine", "warmup_epochs": 1},
-        "loss": {"name": "cross_entropy", "label_smoothing": 0.05},
-        "class_weight": {"name": "sqrt"},
-        "sampler": {"name": "none"},
-        "augment": [{"name": "flip"}, {"name": "rotate", "degrees": 10}, {"name": "mixup", "alpha": 0.2}],
-        "early_stopping": {"name": "none"},
-        "seed": 5,
-    } | changes
-
-
-def player(data: TrialData, **changes: Any) -> Any:
-    from emoray.trial.player import Player
-
-    return Player(settings(**changes), "accuracy", data)
-
-
-def weights(played: Any) -> list[np.ndarray]:
-    return [v.numpy() for v in played.program.model.variables]
-
-
-def timeless(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """What does not depend on who trained it, and how fast."""
-    machine = ("seconds", "images_per_second", "data_wait", "workers")
-    return [{k: v for k, v in row.items() if k not in machine} for row in history]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 500])
@@ -248,16 +191,6 @@ def test_a_trial_goes_on_in_the_middle_of_an_epoch_with_the_settings_it_had(data
     assert not (tmp_path / "checkpoint" / "within.npz").exists()
 
 
-def test_averaged_weights_are_validated_and_training_goes_on_from_the_live_ones(data: TrialData) -> None:
-    plain = player(data, optimizer={"name": "adam", "learning_rate": 0.002})
-    averaged = player(data, optimizer={"name": "adam", "learning_rate": 0.002, "ema": 0.5})
-    plain.play(), averaged.play()
-    for a, b in zip(weights(plain), weights(averaged), strict=True):
-        assert np.array_equal(a, b)
-    best = averaged.best.arrays["model"]
-    assert any(not np.array_equal(a, b) for a, b in zip(best, weights(averaged), strict=True))
-
-
 def test_the_best_epoch_is_kept_and_loaded(data: TrialData, tmp_path: Path) -> None:
     from emoray.inference import Predictor
 
@@ -271,76 +204,6 @@ def test_the_best_epoch_is_kept_and_loaded(data: TrialData, tmp_path: Path) -> N
     model = checkpoint.load_model(tmp_path, (48, 48, 1), 7)
     accuracy = (Predictor(model, data.image_shape)(data.validation_images).argmax(1) == data.validation_labels).mean()
     assert accuracy == pytest.approx(played.history[best]["accuracy"])
-
-
-def test_a_held_backbone_stays_and_then_moves_slower(data: TrialData) -> None:
-    model = {"name": "simple_cnn", "width": 4, "depth": 2}
-    played = player(data, model=model, epochs=3, schedule={"name": "constant"})
-    from emoray.models.fine_tuning import FineTuning
-
-    backbone = [v for v in played.program.model.trainable_variables if not v.path.startswith("logits")]
-    paths = tuple(v.path for v in backbone)
-    played.program._fine_tuning = FineTuning(frozen_epochs=1, backbone_rate=0.1, backbone=paths)
-    start = [v.numpy() for v in backbone]
-    head = [v.numpy() for v in played.program.model.trainable_variables if v.path.startswith("logits")]
-    played.play()
-    assert all(np.array_equal(a, v.numpy()) for a, v in zip(start, backbone, strict=True))
-    assert not np.array_equal(head[0], played.program.model.get_layer("logits").kernel.numpy())
-    played.play()
-    assert all(not np.array_equal(a, v.numpy()) for a, v in zip(start, backbone, strict=True) if a.ndim > 1)
-
-
-def fine_tuned(data: TrialData, rate: float, **changes: Any) -> tuple[Any, list[Any]]:
-    """A player of one step an epoch that holds its backbone at `rate` after the first epoch, and the backbone."""
-    from emoray.models.fine_tuning import FineTuning
-
-    model = {"name": "simple_cnn", "width": 4, "depth": 2, "dropout": 0.0}
-    played = player(data, model=model, batch_size=IMAGES, schedule={"name": "constant"}, **changes)
-    backbone = [v for v in played.program.model.trainable_variables if not v.path.startswith("logits")]
-    played.program._fine_tuning = FineTuning(1, rate, tuple(v.path for v in backbone))
-    return played, backbone
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_backbone_takes_its_rate_of_the_full_update(data: TrialData, optimizer: str) -> None:
-    """Weight decay and whatever the optimizer makes of a gradient included; the head takes all of it."""
-    after = {}
-    for rate in (1.0, 0.1):
-        given = {"name": optimizer, "learning_rate": 0.01, "weight_decay": 0.1}
-        played, backbone = fine_tuned(data, rate, optimizer=given)
-        played.play()
-        start = [v.numpy() for v in backbone]
-        played.play()
-        head = played.program.model.get_layer("logits").kernel.numpy()
-        after[rate] = start, [v.numpy() for v in backbone], head
-    (start, full, head), (same, slow, head_of_slow) = after[1.0], after[0.1]
-    assert np.array_equal(head, head_of_slow)
-    for before, again, moved, held in zip(start, same, full, slow, strict=True):
-        assert np.array_equal(before, again)
-        np.testing.assert_allclose(held - before, 0.1 * (moved - before), atol=2e-7)
-        assert before.ndim == 1 or np.abs(moved - before).max() > 1e-4
-
-
-def test_the_average_of_a_held_backbone_is_that_of_the_weights_it_had(data: TrialData) -> None:
-    played, backbone = fine_tuned(data, 0.1, optimizer={"name": "adam", "learning_rate": 0.01, "ema": 0.5})
-    expected: list[np.ndarray] = []
-    for epoch in range(4):
-        played.play()
-        now = [v.numpy() for v in backbone]
-        expected = [0.5 * a + 0.5 * v for a, v in zip(expected, now, strict=True)] if epoch else now
-    played._use_average()
-    for average, variable in zip(expected, backbone, strict=True):
-        np.testing.assert_allclose(variable.numpy(), average, atol=1e-6)
-
-
-def test_a_backbone_that_was_never_frozen_is_averaged_from_its_first_step(data: TrialData) -> None:
-    played, backbone = fine_tuned(data, 0.1, optimizer={"name": "adam", "learning_rate": 0.01, "ema": 0.5})
-    played.program._fine_tuning = dataclasses.replace(played.program._fine_tuning, frozen_epochs=0)
-    played.play()
-    moved = [v.numpy() for v in backbone]
-    played._use_average()
-    for average, variable in zip(moved, backbone, strict=True):
-        np.testing.assert_allclose(variable.numpy(), average, atol=1e-6)
 
 
 def test_patience_ends_a_trial_and_a_lost_loss_too(data: TrialData) -> None:
@@ -383,22 +246,6 @@ def sizes_after_trials(folder: Path, trials: int = 16) -> list[float]:
         sizes.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
         runner.reset_config(told(number))
     return sizes
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not an archive", None])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: bytes | None) -> None:
-    path = tmp_path / "best.npz"
-    checkpoint.write(path, State({"model": [np.zeros(100)]}, {"epoch": 1}))
-    path.write_bytes(path.read_bytes()[:-60] if damage is None else damage)
-    with pytest.raises(UserError, match=r"best.npz is damaged"):
-        checkpoint.read(path)
-
-
-def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
-    path = tmp_path / "best.npz"
-    np.savez(path, **{"model/0": np.array([object()], dtype=object)}, meta=np.zeros(2, np.uint8))
-    with pytest.raises(UserError, match="damaged"):
-        checkpoint.read(path)
 
 
 if __name__ == "__main__":

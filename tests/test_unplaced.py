@@ -11,7 +11,7 @@ from emoray.run_folder import RunFolder
 from emoray.studies import Studies
 from emoray.trial_state import RUNNING
 from emoray.trials import TrialTable
-from tests.test_trial import faces_of
+from tests.training import faces_of
 
 
 class Onlooker:

@@ -22,7 +22,7 @@ from emoray.study_settings import Resources
 from emoray.trial.checkpoint import State
 from emoray.trial.group import Group, RemotePlayer
 from emoray.trial.notice import Within
-from tests.test_trial import faces_of, settings, timeless
+from tests.training import faces_of, settings, timeless
 
 IMAGES = 4000
 EPOCHS = 2

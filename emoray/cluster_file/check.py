@@ -30,17 +30,17 @@ class Lines(Mapping[str, int]):
         self.lines = lines
 
     def __getitem__(self, place: str) -> int:
-        while place:
-            if place in self.lines:
-                return self.lines[place]
+        while place not in self.lines or not place:
+            if not place:
+                raise KeyError
             place = place[: max(place.rfind("."), place.rfind("["), 0)]
-        raise KeyError
+        return self.lines[place]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.lines)
+        return (place for place in self.lines if place)
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Checked:
     versions: Versions
     to_do: tuple[str, ...] = field(default=())
     """What has to be set or made before `ray up`."""
+    unseen: tuple[str, ...] = field(default=())
+    """What could not be looked at, with why."""
 
 
 def check(file: Path) -> Checked:
@@ -59,11 +61,12 @@ def check(file: Path) -> Checked:
 
     Raises UserError that lists every problem with its place.
     """
+    _refuse_kubernetes(file)
     _, lines = strict_yaml.read(file)
     config = _as_ray_reads(file)
     if not isinstance(config, dict) or not {"available_node_types", "provider"} & config.keys():
         raise UserError(f"{file} holds no cluster: it must be a mapping with the key 'available_node_types'")
-    problems = Problems(Lines(lines))
+    problems = Problems(Lines(lines), text=file.read_text(encoding="utf-8").splitlines())
     versions = Versions(emoray.__version__, version("ray"), ".".join(platform.python_version_tuple()[:2]))
     if ray_schema.check(config, problems):
         _instances(config, problems)
@@ -78,8 +81,31 @@ def check(file: Path) -> Checked:
             _profiles(config, stack.profiles(template), problems)
             _name(config, stack.clusters(template), problems)
     _raise({file: _once(problems), beside: of_template.found})
-    files = (file, beside) if beside.exists() else (file,)
-    return Checked(files, tuple(config["available_node_types"]), versions, _to_do(config, lines))
+    node_types, to_do = tuple(config["available_node_types"]), _to_do(config, lines)
+    if beside.exists():
+        return Checked((file, beside), node_types, versions, to_do)
+    unseen = (
+        f"the roles of the machines, what these may do, and the security group, since there is no {beside}: copy "
+        f"cluster/{TEMPLATE} there, or look at yours by hand"
+    )
+    return Checked((file,), node_types, versions, to_do, (unseen,))
+
+
+def _refuse_kubernetes(file: Path) -> None:
+    """Raises UserError for objects of Kubernetes, such as cluster/kuberay.yaml holds."""
+    if not file.is_file():  # which is told of any file, too
+        return
+    try:
+        with file.open("rb") as opened:
+            found = list(yaml.safe_load_all(opened.read(strict_yaml.MAX_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
+        return
+    kinds = [one["kind"] for one in found if isinstance(one, Mapping) and {"apiVersion", "kind"} <= one.keys()]
+    if kinds:
+        raise UserError(
+            f"{file} holds objects of Kubernetes ({', '.join(map(str, kinds))}), which are not checked here: "
+            f"`kubectl apply --dry-run=server -f {file}` has the cluster and its KubeRay operator check them"
+        )
 
 
 def _as_ray_reads(file: Path) -> Any:

@@ -79,23 +79,25 @@ def _starts(config: Mapping[str, Any], problems: Problems) -> None:
     needed = {"head_start_ray_commands": "--autoscaling-config", "worker_start_ray_commands": "--address"}
     for place, option in needed.items():
         started = start.ray_starts(config.get(place, ()))
-        if not any(start.option(arguments, option) for arguments in started):
+        if not any(start.option(arguments, option) for _, arguments in started):
             example = {"--address": "$RAY_HEAD_IP:6379"}.get(option, "~/ray_bootstrap_config.yaml")
-            problems.add(place, f"`ray start` needs {option}={example}")
+            at = f"{place}[{started[0][0]}]" if started else place
+            problems.add(at, f"`ray start` needs {option}={example}", "ray start")
 
 
 def _dashboard(config: Mapping[str, Any], problems: Problems) -> None:
     place = "head_start_ray_commands"
-    heads = [arguments for arguments in start.ray_starts(config.get(place, ())) if "--head" in arguments]
+    heads = [found for found in start.ray_starts(config.get(place, ())) if "--head" in found[1]]
     if not heads:
         problems.add(place, "no command is `ray start --head`; by default Ray opens its dashboard to all addresses")
-    for arguments in heads:
+    for number, arguments in heads:
         host = start.option(arguments, "--dashboard-host")
         if host not in LOOPBACK:
             problems.add(
-                place,
+                f"{place}[{number}]",
                 f"the dashboard listens on {host or 'the default address'}: it must be --dashboard-host=127.0.0.1, for "
                 "whoever reaches it runs code; `ray dashboard` brings it to you by SSH",
+                "ray start" if host is None else "--dashboard-host",
             )
 
 
@@ -103,10 +105,14 @@ def _authentication(config: Mapping[str, Any], problems: Problems) -> None:
     docker = config.get("docker") or {}
     if docker.get("image") or docker.get("head_image"):
         for key, options, place in _containers(config, docker):
-            mode = start.container_environment(options).get("RAY_AUTH_MODE")
+            mode = start.container_environment(options.values()).get("RAY_AUTH_MODE")
             if mode != "token":
                 told = f"RAY_AUTH_MODE is {mode}" if mode else "RAY_AUTH_MODE is not set"
-                problems.add(place, f"{told} in the {key}'s container: it must be given `-e RAY_AUTH_MODE=token`")
+                set_at = [at for at, option in options.items() if "RAY_AUTH_MODE" in str(option)]
+                problems.add(
+                    [place, *set_at][-1],
+                    f"{told} in the {key}'s container: it must be given `-e RAY_AUTH_MODE=token`",
+                )
     else:
         for key in ("head_start_ray_commands", "worker_start_ray_commands"):
             values = start.assigned("RAY_AUTH_MODE", config.get(key, ()))
@@ -116,24 +122,34 @@ def _authentication(config: Mapping[str, Any], problems: Problems) -> None:
         for value in start.assigned("RAY_AUTH_MODE", [command]):
             if value != "token":
                 problems.add(
-                    place, f"RAY_AUTH_MODE={value}: it must be token, or whoever reaches a port of Ray runs code"
+                    place,
+                    f"RAY_AUTH_MODE={value}: it must be token, or whoever reaches a port of Ray runs code",
+                    "RAY_AUTH_MODE",
                 )
         if any(value and not value.startswith("$") for value in start.assigned("RAY_AUTH_TOKEN", [command])):
-            problems.add(place, "a token stands in the file: bring it as a file instead, by file_mounts")
+            problems.add(
+                place, "a token stands in the file: bring it as a file instead, by file_mounts", "RAY_AUTH_TOKEN"
+            )
     _token(config, problems)
 
 
-def _containers(config: Mapping[str, Any], docker: Mapping[str, Any]) -> list[tuple[str, list[Any], str]]:
-    """Who starts a container, its options, and where they stand."""
-    shared = docker.get("run_options", [])
-    told = [("head", [*shared, *docker.get("head_run_options", [])], "docker.run_options")]
+def _containers(config: Mapping[str, Any], docker: Mapping[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
+    """Who starts a container, its options by their places, and where one that is missing would stand."""
+    shared = _placed(docker, "run_options", "docker")
+    told = [("head", {**shared, **_placed(docker, "head_run_options", "docker")}, "docker.run_options")]
     for name, place, node in node_types(config):
-        own = (node.get("docker") or {}).get("worker_run_options")
-        options = own if own is not None else docker.get("worker_run_options", [])
+        own = node.get("docker") or {}
+        is_own = own.get("worker_run_options") is not None
+        options = _placed(own if is_own else docker, "worker_run_options", f"{place}.docker" if is_own else "docker")
         if name != config["head_node_type"]:
-            where = f"{place}.docker.worker_run_options" if own is not None else "docker.run_options"
-            told.append((name, [*shared, *options], where))
+            where = f"{place}.docker.worker_run_options" if is_own else "docker.run_options"
+            told.append((name, {**shared, **options}, where))
     return told
+
+
+def _placed(tree: Mapping[str, Any], key: str, place: str) -> dict[str, Any]:
+    """The entries of a list by their places."""
+    return {f"{place}.{key}[{number}]": entry for number, entry in enumerate(tree.get(key) or ())}
 
 
 def _token(config: Mapping[str, Any], problems: Problems) -> None:

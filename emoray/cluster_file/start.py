@@ -14,15 +14,15 @@ def words(command: str) -> list[str]:
         return command.split()
 
 
-def ray_starts(commands: Iterable[Any]) -> list[list[str]]:
-    """The arguments of each `ray start` in a list of commands."""
+def ray_starts(commands: Iterable[Any]) -> list[tuple[int, list[str]]]:
+    """The arguments of each `ray start` in a list of commands, with the number of its command."""
     found = []
-    for command in commands:
+    for number, command in enumerate(commands):
         for part in re.split(r"[;&|\n]+", command) if isinstance(command, str) else ():
             split = words(part)
             for at in range(len(split) - 1):
                 if split[at : at + 2] == ["ray", "start"]:
-                    found.append(split[at + 2 :])
+                    found.append((number, split[at + 2 :]))
     return found
 
 
