@@ -157,9 +157,13 @@ MISTAKES = [
     (
         " --autoscaling-config=~/ray_bootstrap_config.yaml",
         "",
-        "head_start_ray_commands: `ray start` needs --autoscaling",
+        r"head_start_ray_commands\[1\]: `ray start` needs --autoscaling",
     ),
-    ("ray start --address=$RAY_HEAD_IP:6379", "ray start", "worker_start_ray_commands: `ray start` needs --address="),
+    (
+        "ray start --address=$RAY_HEAD_IP:6379",
+        "ray start",
+        r"worker_start_ray_commands\[1\]: `ray start` needs --address=",
+    ),
     # what Ray's YAML makes of it
     ("cluster_name: emoray", "cluster_name: 2024-13-01", "cannot be read as Ray reads it: month must be in 1..12$"),
     ("cluster_name: emoray", "cluster_name: !!int x", "cannot be read as Ray reads it: "),
