@@ -58,12 +58,11 @@ def sampled(written: Any, wanted: Any, place: str, problems: Problems) -> space.
             shown = ", ".join(f"{end:g}" for end in ends)
             problems.add(place, f"{name} draws fractions and it must be a whole number: use {{{whole}: [{shown}]}}")
         elif sampler is not None:
-            for end in (sampler.low, sampler.high):
-                value(sampler.rounded(end), wanted, place, problems)
+            _ends(sampler, wanted, place, problems)
         return sampler
     if isinstance(written, list | dict) and _holds_sampler(written):
         parsed = _parse_inner(written, place, problems)
-        for corner in corners(parsed):
+        for corner in space.corners(parsed):
             value(corner, wanted, place, problems)
         return parsed
     if meant := _misspelt(written):
@@ -94,6 +93,9 @@ def component(
     if meant := _misspelt(written):
         problems.add(place, meant)
         return None
+    if written is None and "none" not in components.members(family):
+        problems.add(place, f"null is not allowed: {_kinds(family)} has a name, or is left out")
+        return None
     written = {"name": "none" if written is None else written} if not isinstance(written, Mapping) else written
     member = _member(family, written.get("name"), place, problems, components)
     return None if member is None else _settings(member, written, place, problems, also)
@@ -109,6 +111,8 @@ def component_list(family: str, written: Any, place: str, problems: Problems, co
         return []
     if not isinstance(written, list):
         told = f"{notation.shown(written)} is not a list of components, such as [{{name: flip}}]"
+        if notation.is_sampler(written):
+            told = f"{notation.shown(written)} is not allowed: a choice here is among lists, such as [[flip], []]"
         problems.add(place, _misspelt(written) or told)
         return []
     return [component(family, entry, f"{place}[{i}]", problems, components) for i, entry in enumerate(written)]
@@ -153,7 +157,8 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
 def unknown_keys(written: Mapping[str, Any], allowed: Sequence[str], place: str, problems: Problems) -> None:
     for key in written:
         if key not in allowed:
-            problems.add(f"{place}.{key}" if place else key, f"there is no key '{key}': {_did_you_mean(key, allowed)}")
+            at = f"{place}.{key}" if place else key
+            problems.add(at, f"there is no key {notation.shown(key)}: {_did_you_mean(key, allowed)}")
 
 
 def _did_you_mean(key: str, allowed: Sequence[str]) -> str:
@@ -170,7 +175,10 @@ def _member(
         problems.add(place, f"{told}{_kinds(family)} needs a name: {', '.join(sorted(members))}")
         return None
     if bare not in members or name not in (bare, f"{members[bare].module}.{bare}"):
-        problems.add(place, f"there is no {_kind(family)} '{name}': {registry.suggestion(str(name), list(members))}")
+        problems.add(
+            place,
+            f"there is no {_kind(family)} {notation.shown(name)}: {registry.suggestion(str(name), list(members))}",
+        )
         return None
     return members[bare]
 
@@ -199,9 +207,27 @@ def _sampler(written: Mapping[str, Any], place: str, problems: Problems) -> spac
         return None
 
 
+def _ends(sampler: space.Range | space.Normal, wanted: Any, place: str, problems: Problems) -> None:
+    """Both ends of a sampler against a type; those of a normal distribution stand nowhere in the file."""
+    if isinstance(sampler, space.Range):
+        for end in (sampler.low, sampler.high):
+            value(sampler.rounded(end), wanted, place, problems)
+        return
+    noted = Problems()
+    for end in (sampler.low, sampler.high):
+        value(float(f"{end:.6g}"), wanted, "", noted)
+    for told in noted.found:
+        problems.add(place, f"{told.removeprefix(': ')} (an end of {{normal: [{sampler.mean:g}, {sampler.sd:g}]}})")
+
+
 def _misspelt(written: Any) -> str:
     """What to say of a mapping that looks like a sampler with a slip of the hand; empty for any other."""
-    if not isinstance(written, Mapping) or len(written) != 1 or not isinstance(next(iter(written.values())), list):
+    if not isinstance(written, Mapping) or notation.is_sampler(written):
+        return ""
+    if known := [key for key in written if key in notation.NAMES]:
+        beside = ", ".join(f"'{key}'" for key in written if key != known[0])
+        return f"a sampler stands alone: {beside} cannot stand beside '{known[0]}'"
+    if len(written) != 1 or not isinstance(next(iter(written.values())), list):
         return ""
     (name,) = written
     told = registry.suggestion(name, notation.NAMES)
@@ -230,27 +256,6 @@ def _parse_inner(tree: Any, place: str, problems: Problems) -> space.Tree:
     if isinstance(tree, list):
         return [_parse_inner(child, f"{place}[{i}]", problems) for i, child in enumerate(tree)]
     return tree
-
-
-def corners(tree: space.Tree) -> list[Any]:
-    """Trees without samplers in which each option and end of every sampler occurs at least once."""
-    ends: dict[str, list[Any]] = {}
-
-    def note(place: str, sampler: space.Sampler) -> Any:
-        if isinstance(sampler, space.Choice):
-            ends[place] = list(sampler.labels())
-        elif isinstance(sampler, space.Normal):
-            ends[place] = [0.0, 1.0]
-        else:
-            ends[place] = [sampler.rounded(end) for end in (sampler.low, sampler.high)]
-        return ends[place][0]
-
-    corners = [space.draw(tree, note)]
-    for place in list(ends):
-        for end in ends[place][1:]:
-            changed = lambda at, sampler, place=place, end=end: end if at == place else note(at, sampler)  # noqa: E731
-            corners.append(space.draw(tree, changed))
-    return corners
 
 
 def _only_whole(wanted: Any, sampler: space.Range) -> bool:

@@ -14,23 +14,20 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field
 
-from emoray import checks, notation, overrides, search_checks, strict_yaml, study_settings
+from emoray import checks, metrics, notation, overrides, search_checks, strict_yaml, study_settings
 from emoray.errors import UserError
-from emoray.problems import Bytes, Problems, matches
+from emoray.problems import Bytes, Problems, distinct, matches
 from emoray.settings import Count, ImageSize, NonNegativeCount, Positive, Probability
 from emoray.study_settings import RunName, Study, Trials
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 MOST_DRAWN = 64 * 10**9
 """Bytes of embedded faces: each number has a bound of its own, and together they would be 30 TB."""
+Name = Annotated[str, matches(r"\S(?s:.*\S)?", "a class has a name, without blanks at its ends")]
 DataPath = Annotated[str, matches(r"(?s).*\S.*", "it must name a file or a folder; without it faces are drawn")]
-Metric = Annotated[
-    str,
-    matches(
-        r"accuracy|macro_f1|balanced_accuracy|log_loss|recall_.+",
-        "allowed: accuracy, macro_f1, balanced_accuracy, log_loss and recall_<class>",
-    ),
-]
+Classes = Annotated[list[Name], Field(min_length=2), distinct()]
+Metric = Annotated[str, matches(rf"{'|'.join(metrics.METRICS)}|recall_.+", [*metrics.METRICS, "recall_<class>"])]
+Storage = Annotated[str, matches(r"(?s).*\S.*", "it must name a folder, or a place on S3 as s3://bucket/folder")]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class DataSettings:
     max_bad_fraction: Probability = 0.05
     leaks: Literal["keep", "drop"] = "keep"
     labels: Literal["labels", "votes"] = "labels"
-    classes: list[str] | None = None
+    classes: Classes | None = None
     faces: Annotated[int, Field(ge=200, le=10_000_000)] = 4000
     limit: Count | None = None
     mode: Literal["auto", "memory", "stream"] = "auto"
@@ -133,8 +130,8 @@ class _Top:
 
     name: RunName = "sweep"
     seed: NonNegativeCount = 0
-    storage: str = "runs"
-    components: list[str] = field(default_factory=list)
+    storage: Storage = "runs"
+    components: Annotated[list[str], distinct()] = field(default_factory=list)
 
 
 _SECTIONS = {"data": DataSettings, "search": SearchSettings, "finalize": FinalizeSettings}
@@ -188,6 +185,7 @@ def _sweep(tree: dict[str, Any], problems: Problems, folder: Path) -> Sweep:
         components = no_components
     sections = {name: checks.record(cls, tree.get(name), name, problems, components) for name, cls in _SECTIONS.items()}
     _drawn(sections["data"], problems)
+    _shares(sections["data"].split, problems)
     studies = study_settings.studies(tree, sections["search"].trials, problems, components)
     search_checks.check(sections["search"], studies, problems)
     studies = search_checks.with_first(studies, sections["search"].first, study_settings.TRAIN_KEYS, problems)
@@ -208,3 +206,11 @@ def _drawn(data: DataSettings, problems: Problems) -> None:
     if data.path is None and size > MOST_DRAWN:
         told = f"{data.faces:,} faces of {data.image_size} pixels a side are {size / 1e9:,.0f} GB"
         problems.add("data.faces", f"{told}; at most {MOST_DRAWN / 1e9:.0f} GB are drawn")
+
+
+def _shares(split: Split, problems: Problems) -> None:
+    """Each is a share of what the ones before it left, so any would do; but nobody means to train on a remnant."""
+    shares = {name: share for name, share in vars(split).items() if not isinstance(share, str)}
+    if sum(shares.values()) >= 1:
+        told = " and ".join(f"{name} {share:g}" for name, share in shares.items())
+        problems.add("data.split", f"{told} leave too little to train on: together they must be below 1")

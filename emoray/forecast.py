@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import mean
 from typing import Protocol
 
-from emoray import checks, placement, schedulers, shares, space
+from emoray import placement, schedulers, shares, space
 from emoray.config import Sweep
 from emoray.errors import UserError
 from emoray.placement import Cluster
@@ -45,8 +45,12 @@ def at_most(sweep: Sweep, cost: Callable[[Study], float]) -> list[float]:
 
 
 def quiet(study: Study) -> list[int]:
-    """How many epochs pass before a trial is judged, under each schedule that the study's space may give it."""
-    return [quiet_epochs(schedule, study.epochs) for schedule in checks.corners(study.space["schedule"])]
+    """How many epochs pass before a trial is judged, under each schedule that the study's space may give it.
+
+    A schedule of the user's own is not asked, since a plan runs nothing: none is taken to be quiet.
+    """
+    listed = space.corners(study.space["schedule"])
+    return [0 if "." in schedule["name"] else quiet_epochs(schedule, study.epochs) for schedule in listed]
 
 
 def judged(sweep: Sweep, study: Study) -> list[list[int]]:
@@ -130,7 +134,8 @@ def doubts(sweep: Sweep, slots: int, mode: str, image_bytes: float, machine: Clu
         yield from _study_doubts(sweep, study)
     total = sum(trials(study) for study in sweep.studies)
     if sweep.finalize.keep > total:
-        yield f"finalize.keep is {sweep.finalize.keep} and there are {total} trials: all of them become candidates"
+        told = f"finalize.keep is {sweep.finalize.keep} and there {'are' if total > 1 else 'is'} {total} trial"
+        yield f"{told}{'s' if total > 1 else ''}: all of them become candidates"
     if search.max_concurrent and search.max_concurrent == slots:
         taken = slots * max(placement.takes(study.resources, machine, mode).cpus for study in sweep.studies)
         if taken < machine.cpus / 2:
@@ -178,10 +183,12 @@ def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
         yield f"{study.name}: of {study.trials} trials {count} are run, since its space holds {settings(holds)}"
     if algorithm["name"] == "grid" and study.trials < holds:
         yield f"{study.name}: grid runs {study.trials} of {holds:,.0f} points, the first in the file's order"
+    if (pause := min(quiet(study))) == study.epochs - 1 > 0:
+        yield f"{study.name}: its learning rate rises until the last of {study.epochs} epochs: the warm-up is too long"
     name = scheduler["name"]
     is_judged = any(judged(sweep, study))
     if name != "none" and not is_judged:
-        quietly = f", nor within its schedule's first {pause} epochs" if (pause := min(quiet(study))) else ""
+        quietly = f", nor within its schedule's first {pause} epochs" if pause else ""
         yield (
             f"{study.name}: {name} never judges, since its first rung is not before the last of {study.epochs} epochs"
             f"{quietly}"

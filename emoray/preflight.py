@@ -6,7 +6,7 @@ The file's own mistakes have been noted before (config.py), so that a user sees 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from emoray import class_names, metrics, placement, plan, storage
+from emoray import class_names, metrics, placement, plan, registry, storage
 from emoray.config import Sweep
 from emoray.data import early, sources, store
 from emoray.data.early import Known
@@ -34,6 +34,10 @@ def check(sweep: Sweep, problems: Problems, machine: Cluster | None) -> Found | 
 
     What was refused of the file has its default in `sweep`. Returns None where there are no data.
     """
+    for number, module in enumerate(sweep.components):
+        for name in registry.missing_imports(module, sweep.folder):
+            told = f"{module} imports '{name}', which is neither installed nor beside the sweep file"
+            problems.add(f"components[{number}]", told)
     place = _storage(sweep.storage, problems)
     found = _data(sweep, place, problems)
     known = found.known if found is not None else Known()

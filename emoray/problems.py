@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from emoray import registry
 from emoray.errors import UserError
 
 _MESSAGES = {
@@ -23,10 +24,12 @@ _MESSAGES = {
     "string_type": "it must be text",
     "list_type": "it must be a list",
     "dict_type": "it must be a mapping",
+    "too_short": "it must have {min_length} entries or more",
     "none_required": "it may be left out",
 }
 
 
+_FEWEST_BARE = 10**6
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -41,10 +44,10 @@ class Problems:
     """The file's own lines, for what is wrong within a long value."""
 
     def add(self, place: str, message: str, word: str = "") -> None:
-        """Note what is wrong at a place; where that goes over several lines, at the first of them with `word` in it."""
+        """Note what is wrong at a place; of one that goes over several lines, at the first with `word` in it."""
         line = self._line(place, word)
         text = f"line {line}: {place}: {message}" if line else f"{place}: {message}"
-        self.noted.setdefault(text, line or sys.maxsize)
+        self.noted.setdefault(text.replace("\n", "\\n").replace("\r", "\\r"), line or sys.maxsize)
 
     def _line(self, place: str, word: str) -> int:
         line = self.lines.get(place, 0)
@@ -73,18 +76,21 @@ class Problems:
             raise UserError(f"{file} has {count} problem{'s' if count > 1 else ''}:\n{listed}")
 
 
-def matches(pattern: str, allowed: str) -> AfterValidator:
-    """For text that must match `pattern` as a whole; `allowed` says so in words."""
+def matches(pattern: str, allowed: str | Sequence[str]) -> AfterValidator:
+    """For text that must match `pattern` as a whole; `allowed` says so in words, or lists what does."""
 
     def check(written: str) -> str:
         if not re.fullmatch(pattern, written):
-            raise PydanticCustomError("pattern", "{allowed}", {"allowed": allowed})
+            told = allowed if isinstance(allowed, str) else registry.suggestion(written, allowed)
+            raise PydanticCustomError("pattern", "{allowed}", {"allowed": told})
         return written
 
     return AfterValidator(check)
 
 
 def _bytes(written: Any) -> Any:
+    if isinstance(written, int) and 0 < written < _FEWEST_BARE:
+        raise PydanticCustomError("bytes", "{allowed}", {"allowed": "a number alone is bytes; write a size as 20 GB"})
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?B)", written) if isinstance(written, str) else None
     if isinstance(written, str) and not found:
         raise PydanticCustomError("bytes", "{allowed}", {"allowed": "it must be bytes, or a size such as 20 GB"})
@@ -93,6 +99,17 @@ def _bytes(written: Any) -> Any:
 
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 """A number of bytes; a file may write `20 GB`."""
+
+
+def distinct() -> AfterValidator:
+    """For a list in which nothing stands twice."""
+
+    def check(written: list[str]) -> list[str]:
+        if twice := [one for i, one in enumerate(written) if one in written[:i]]:
+            raise PydanticCustomError("twice", "{allowed}", {"allowed": f"'{twice[0]}' stands in it twice"})
+        return written
+
+    return AfterValidator(check)
 
 
 def ascending(allowed: str) -> AfterValidator:
@@ -135,7 +152,7 @@ def _reason(item: Any) -> str:
     if item["type"] == "literal_error":
         return f"allowed: {item['ctx']['expected'].replace(' or ', ', ')}"
     if item["type"] in _MESSAGES:
-        bounds = {k: f"{v:g}" for k, v in item.get("ctx", {}).items() if _is_number(v)}
+        bounds = {k: f"{v:.15g}" for k, v in item.get("ctx", {}).items() if _is_number(v)}
         return _MESSAGES[item["type"]].format(**bounds)
     return str(item["msg"][:1].lower() + item["msg"][1:])
 

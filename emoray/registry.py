@@ -10,6 +10,7 @@ import builtins
 import difflib
 import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import sys
 import typing
@@ -104,7 +105,13 @@ def members(family: str, modules: Sequence[str] = (), folder: Path | None = None
 def function(family: str, name: str) -> Callable[..., Any]:
     """The function behind a checked name: `focal`, or `my_losses.hinge` for a user's own."""
     module, _, bare = name.rpartition(".")
-    return getattr(importlib.import_module(module or _own(family)[name].module), bare)
+    if not module:
+        return getattr(importlib.import_module(_own(family)[name].module), bare)
+    try:
+        return getattr(importlib.import_module(module), bare)
+    except Exception as error:  # what a user's module may raise
+        told = f"components: {module} cannot be imported: {type(error).__name__}: {error}"
+        raise UserError(told) from error
 
 
 def bind(family: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
@@ -178,6 +185,17 @@ def locate(module: str, folder: Path | None) -> Path:
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise UserError(f"components: module '{module}' is not a Python source file")
     return Path(spec.origin)
+
+
+def missing_imports(module: str, folder: Path | None) -> list[str]:
+    """What a user's module imports at its top and Python does not find now. Nothing is imported for that."""
+    imported: dict[str, None] = {}
+    for node in _parse(locate(module, folder)).body:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0]: None for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported[node.module.partition(".")[0]] = None
+    return [name for name in imported if name not in sys.modules and importlib.util.find_spec(name) is None]
 
 
 def _read(family: str, module: str, file: Path) -> list[Component]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median as middle
 from typing import Any
 
-from emoray.settings import Count, Few, Probability
+from emoray.settings import Count, Factor, Few, Half, Probability
 
 Curves = Mapping[str, Sequence[float]]
 
@@ -21,7 +21,7 @@ def none(curves: Curves, trial: str) -> bool:
     return False
 
 
-def asha(curves: Curves, trial: str, *, grace_epochs: Count = 3, reduction_factor: Few = 3) -> bool:
+def asha(curves: Curves, trial: str, *, grace_epochs: Count = 3, reduction_factor: Factor = 3) -> bool:
     """Asynchronous successive halving (Li et al. 2020): at each rung only the best 1/reduction_factor go on."""
     epoch = len(curves[trial])
     if epoch not in rungs(epoch, grace_epochs, reduction_factor):
@@ -32,7 +32,7 @@ def asha(curves: Curves, trial: str, *, grace_epochs: Count = 3, reduction_facto
 
 
 def hyperband(
-    curves: Curves, trial: str, *, grace_epochs: Count = 3, reduction_factor: Few = 3, brackets: Few = 3
+    curves: Curves, trial: str, *, grace_epochs: Count = 3, reduction_factor: Factor = 3, brackets: Few = 3
 ) -> bool:
     """Hyperband (Li et al. 2018), asynchronous: ASHA in brackets of ever later first rungs, each judged by itself.
 
@@ -60,7 +60,7 @@ def pbt(
     trial: str,
     *,
     interval_epochs: Count = 4,
-    quantile: Probability = 0.25,
+    quantile: Half = 0.25,
     resample: Probability = 0.25,
 ) -> list[str]:
     """Population based training (Jaderberg et al. 2017): the worst take over the best's weights, settings perturbed.

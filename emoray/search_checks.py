@@ -38,7 +38,7 @@ def with_first(
 ) -> tuple[AnyStudy, ...]:
     """The studies with the settings that `search.first` names for them."""
     found: dict[str, list[Mapping[str, Any]]] = {study.name: [] for study in studies}
-    for i, entry in enumerate(first):
+    for i, entry in enumerate(first if studies else ()):  # without a study there is nothing to hold them against
         place = f"search.first[{i}]"
         named = entry.get("study", entry.get("name"))
         study = next((study for study in studies if study.name == named), None)

@@ -15,6 +15,10 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 """From 0 up to, but not including, 1: rates of dropout, momentum, smoothing."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Half = Annotated[float, Field(ge=0, le=0.5)]
+"""A share of which there are two that may not overlap: the worst and the best."""
+Factor = Annotated[int, Field(ge=2, le=100)]
+"""By which a number is cut down, again and again."""
 Few = Annotated[int, Field(ge=1, le=100)]
 """A count that stands in an exponent or a loop, where a slip of the hand would cost hours."""
 NonNegativeCount = Annotated[int, Field(ge=0)]

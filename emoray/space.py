@@ -202,6 +202,27 @@ def samplers(space: Tree, place: str = "") -> Iterator[tuple[str, Sampler]]:
                 yield from samplers(value, f"{place}[{i}]")
 
 
+def corners(tree: Tree) -> list[Any]:
+    """Trees without samplers in which each option and end of every sampler occurs at least once."""
+    ends: dict[str, list[Any]] = {}
+
+    def note(place: str, sampler: Sampler) -> Any:
+        if isinstance(sampler, Choice):
+            ends[place] = list(sampler.labels())
+        elif isinstance(sampler, Normal):
+            ends[place] = [0.0, 1.0]
+        else:
+            ends[place] = [sampler.rounded(end) for end in (sampler.low, sampler.high)]
+        return ends[place][0]
+
+    corners = [draw(tree, note)]
+    for place in list(ends):
+        for end in ends[place][1:]:
+            changed = lambda at, sampler, place=place, end=end: end if at == place else note(at, sampler)  # noqa: E731
+            corners.append(draw(tree, changed))
+    return corners
+
+
 def continuous(space: Tree) -> list[str]:
     """The places of the samplers that have no grid."""
     found = dict(samplers(space))

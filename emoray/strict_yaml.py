@@ -64,7 +64,7 @@ def load(text: str, origin: str) -> tuple[Any, dict[str, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{origin}{where} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise UserError(f"{origin}{where} is not valid YAML: {_told(error)}") from None
     except RecursionError:
         raise UserError(f"{origin} is nested too deeply") from None
     reader = _Reader(origin)
@@ -130,6 +130,13 @@ class _Reader:
 
     def _error(self, node: yaml.Node, message: str) -> UserError:
         return UserError(f"{self.origin}, line {node.start_mark.line + 1}: {message}")
+
+
+def _told(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None) or str(error)
+    if problem.startswith("but "):
+        problem = f"{getattr(error, 'context', None) or ''} {problem}".strip()
+    return f"{problem}; indent with spaces" if "'\\t'" in problem else problem
 
 
 def _unreadable(path: AnyPath, error: Exception) -> str:

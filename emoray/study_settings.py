@@ -132,7 +132,9 @@ def _study(
     model = checks.component("models", rest, place, problems, components, also)
     merged = {**shared, **_train(own, place, problems, components, defaults=False)}
     usual = str(rest.get("name"))
-    name = checks.value(entry.get("study", usual), RunName, f"{place}.study", problems, usual)
+    name = usual  # which is told of where there is no such model
+    if model is not None or "study" in entry:
+        name = checks.value(entry.get("study", usual), RunName, f"{place}.study", problems, usual)
     count = checks.value(entry.get("trials", trials), Trials, f"{place}.trials", problems, trials)
     resources = _resources({key: merged.pop(key) for key in _RESOURCES})
     epochs = merged.pop("epochs")

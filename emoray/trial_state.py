@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from emoray import registry
+from emoray.errors import UserError
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "log_loss")
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
@@ -165,5 +166,9 @@ def quiet_epochs(schedule: Mapping[str, Any], epochs: int) -> int:
 @lru_cache(maxsize=1024)
 def _quiet_epochs(schedule: str, epochs: int) -> int:
     factor = registry.bind("schedules", json.loads(schedule))
-    factors = [factor(float(epoch), epochs, []) for epoch in range(epochs)]
-    return factors.index(max(factors))
+    try:
+        factors = [factor(float(epoch), epochs, []) for epoch in range(epochs)]
+        return factors.index(max(factors))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # one of the user's own
+        name = json.loads(schedule)["name"]
+        raise UserError(f"the schedule {name} fails for {epochs} epochs: {type(error).__name__}: {error}") from error

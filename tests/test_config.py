@@ -144,10 +144,40 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("models: [lenet]\n"
          "train: {augment: {choice: [[], [{name: erase, min_area: 0.2, max_area: {uniform: [0.1, 0.3]}}]]}}",
          "models[0].augment: erase: min_area 0.2 is above max_area 0.1"),
+        ("models: [lenet]\ndata: {classes: [happy]}", 'data.classes: ["happy"] is not allowed: it must have 2'),
+        ("models: [lenet]\ndata: {classes: [sad, happy, sad]}", "is not allowed: 'sad' stands in it twice"),
+        ("models: [lenet]\ndata: {classes: [' sad', happy]}", "data.classes[0]: ' sad' is not allowed: a class has a"),
+        ("models: [lenet]\ndata: {split: {validation: 0.5, test: 0.4}}",
+         "line 2: data.split: validation 0.5 and selection 0.1 and test 0.4 leave too little to train on"),
+        ("models: [lenet]\ndata: {faces: 1000000000}", "it must be at most 10000000"),
+        ("models: [lenet]\nstorage: ''", "storage: '' is not allowed: it must name a folder, or a place on S3"),
+        ("models: [lenet]\ncomponents: [mine, mine]", "is not allowed: 'mine' stands in it twice"),
+        ("models: [lenet]\nsearch: {metric: acuracy}", "'acuracy' is not allowed: did you mean 'accuracy'?"),
+        ("models: [lenet]\nsearch: {storage_limit: 20}", "20 is not allowed: a number alone is bytes; write a size as"),
+        ("models: [lenet]\nsearch: {scheduler: {name: asha, reduction_factor: 1}}", "it must be at least 2"),
+        ("models: [lenet]\nsearch: {scheduler: {name: pbt, quantile: 0.6}}", "it must be at most 0.5"),
+        ("models: [lenet]\ntrain: {batch_size: {choice: [32, 64, 32]}}", "batch_size.choice: 32 stands in it twice"),
+        ("models: [lenet]\ntrain: {batch_size: {choice: [32], default: 8}}",
+         "a sampler stands alone: 'default' cannot stand beside 'choice'"),
+        ("models: [lenet]\ntrain: {augment: {choice: [flip, rotate]}}", "a choice here is among lists, such as [[flip]"),
+        ("models: [lenet]\ntrain: {augment: [null]}", "augment[0]: null is not allowed: an augmentation has a name"),
+        ("models: [{name: simple_cnn, dropout: {normal: [0.1, 0.1]}}]",
+         "dropout: -0.2 is not allowed: it must be at least 0 (an end of {normal: [0.1, 0.1]})"),
+        ('models: [lenet]\n"a\\nb": 1', "line 2: a\\nb: there is no key 'a\\nb': allowed: components"),
+        ('models: ["\\u202elenet"]', "there is no model '\\u202elenet': did you mean 'lenet'?"),
+        ("models:\n\t- lenet", "line 2 is not valid YAML: found character '\\t' that cannot start any token; indent"),
+        ("models: [lenet]\n---\nmodels: [lenet]", "expected a single document in the stream but found another"),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, text: str, reason: str) -> None:
     assert any(reason in line for line in problems(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text", ["search: {first: [{study: lenet}]}", "models: [{name: {choice: [lenet, vgg10]}}]", "models: [a b]"]
+)
+def test_one_mistake_is_one_sentence(tmp_path: Path, text: str) -> None:
+    assert len(problems(tmp_path, text)) == 2
 
 
 def test_a_range_of_workers(tmp_path: Path) -> None:

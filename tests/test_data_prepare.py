@@ -161,7 +161,7 @@ def test_a_file_that_goes_while_it_is_read_is_told(tmp_path):
 
 
 def test_votes_that_the_source_lacks_are_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"data\.labels is votes, but the source has no column of votes"):
+    with pytest.raises(UserError, match=r"data\.labels: it is votes, but the source has no column of votes"):
         prepare(None, tmp_path, faces=400, labels="votes")
     assert not list(tmp_path.glob("*.partial"))
 

@@ -285,7 +285,7 @@ def test_a_sweep_whose_trials_all_fail_says_why(tmp_path: Path) -> None:
                 "--set",
                 "models.frozen.weights=no.h5",
             ],
-            "fine_tuned: mobilenet_v2.weights",
+            "fine_tuned, frozen: mobilenet_v2.weights",
         ),
     ],
 )
@@ -301,7 +301,7 @@ def test_the_recall_of_a_class_that_is_not_there(finished: tuple[Path, str]) -> 
     storage = finished[0].parent
     done = run(quickstart(storage, "--set", "search.metric=recall_hapy", "--set", "name=misspelt"))
     assert done.returncode == 2
-    assert "there is no class 'hapy', did you mean 'happy'?" in done.stderr
+    assert "there is no class 'hapy': did you mean 'happy'?" in done.stderr
     assert not list(storage.glob("misspelt*"))
 
 

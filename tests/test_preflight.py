@@ -147,6 +147,45 @@ def test_a_storage_that_is_no_folder_is_refused_and_nothing_is_made(
     assert sorted(os.listdir()) == ["mine.yaml", "taken"]
 
 
+def test_a_module_that_cannot_be_imported_is_told_and_none_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.py").write_text(
+        "import os.path, nothere.deep\nfrom elsewhere import x\nfrom helping import y\n1 / 0\n"
+        "def wavy(epoch, epochs):\n    'Mine.'\n    return 1 / 0\n"
+    )
+    Path("helping.py").write_text("y = 1")
+    text = "components: [own]\nmodels: [lenet]\ntrain: {schedule: wavy, epochs: 20}\nsearch: {scheduler: asha}\n"
+    status, found = planned(text, capsys)
+    assert status == 2
+    assert found[1:] == [
+        f"line 1: components[0]: own imports '{name}', which is neither installed nor beside the sweep file"
+        for name in ("nothere", "elsewhere")
+    ]
+    for name in ("nothere", "elsewhere"):
+        Path(f"{name}.py").write_text("x = 1")
+    status, found = planned(text, capsys)
+    assert status == 0, found
+
+
+def test_votes_that_a_source_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = planned(f"data: {{path: {faces('parquet')}, labels: votes}}\nmodels: [lenet]\n", capsys)
+    assert (status, len(found)) == (2, 2)
+    assert found[1].startswith("line 1: data.labels: it is votes, but the source has no column of votes")
+
+
+@pytest.mark.parametrize(
+    ("address", "told"), [("http://host/x.csv", "is no place that is read; allowed: a path"), ("gs://b/x", "gs://b/x")]
+)
+def test_an_address_that_leads_nowhere_is_told_soon(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str, told: str
+) -> None:
+    """Google's client would try for a quarter of an hour."""
+    monkeypatch.setattr(sources, "RETRY_SECONDS", 1)
+    status, found = planned(f"data: {{path: '{address}'}}\nmodels: [lenet]\n", capsys)
+    assert (status, len(found)) == (2, 2)
+    assert told in found[1]
+    assert len(found[1]) < 300
+
+
 def test_a_file_that_is_too_large_to_look_into_is_said_to_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

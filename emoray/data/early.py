@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from emoray import registry
 from emoray.config import DataSettings
 from emoray.data import splits
 from emoray.data.faces import CLASSES
-from emoray.data.labels import name_classes
+from emoray.data.labels import name_classes, soft_labels
 from emoray.data.plan import Source
 from emoray.data.prepare import check_bad
 from emoray.data.store import Prepared
@@ -36,13 +38,19 @@ def look(source: Source, prepared: Prepared | None, settings: DataSettings, want
     if prepared is not None:
         problems.catch("data.max_bad_fraction", check_bad, prepared, settings)
         return Known(tuple(prepared.manifest["classes"]), prepared.measured)
+    if settings.labels == "votes" and not source.has_votes:
+        problems.catch("data.labels", soft_labels, [], np.array([], np.int64), ())
     split, limit, is_drawn = settings.split, settings.limit, settings.path is None
     official = "official" in (split.validation, split.test)
     classes = CLASSES if is_drawn else None
     if settings.classes is not None or official or (not is_drawn and (wanted or limit is not None)):
         if source.mark is None:
             return Known(unread=f"{source.name} is too large to be read for its labels alone")
-        texts, roles = zip(*source.marks(), strict=True)
+        marks = list(source.marks())
+        if not marks:
+            problems.add("data.path", f"{settings.path} holds no images")
+            return Known()
+        texts, roles = zip(*marks, strict=True)
         problems.catch("data.split", splits.check_official, splits.official_roles(roles), split.validation, split.test)
         classes = _classes(texts, source, settings, problems)
     if (count := len(classes or settings.classes or ())) and limit is not None:

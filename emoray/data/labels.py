@@ -79,7 +79,7 @@ def soft_labels(
     """
     sizes = {len(one) for one in votes if one is not None}
     if not sizes:
-        raise UserError("data.labels is votes, but the source has no column of votes (votes or <name>_votes)")
+        raise UserError("data.labels: it is votes, but the source has no column of votes (votes or <name>_votes)")
     order = [_SAME.get(name.strip().lower(), name.strip().lower()) for name in names]
     if sizes == {len(FERPLUS)} and set(order) & set(FERPLUS):
         columns = [FERPLUS.index(name) if name in FERPLUS else -1 for name in order]

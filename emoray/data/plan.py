@@ -22,6 +22,10 @@ SPLIT_COLUMNS = ("split", "usage", "set", "subset")
 NAME_COLUMNS = ("file", "path", "filename", "name")
 
 
+_MOST_TOLD = 200
+"""Characters; a server in the clouds tells its whole story."""
+
+
 class UnusableImage(Exception):
     """Why an image cannot be used, as it stands in quarantine.csv."""
 
@@ -29,7 +33,8 @@ class UnusableImage(Exception):
 def told(error: Exception) -> str:
     """What a disk or Arrow says, in a line: Arrow's errors of the disk name the path again, at length."""
     number = getattr(error, "errno", None)
-    return os.strerror(number) if number else str(error).partition("\n")[0]
+    line = os.strerror(number) if number else str(error).partition("\n")[0]
+    return line if len(line) <= _MOST_TOLD else f"{line[:_MOST_TOLD]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,11 @@ class Source:
     label_column: str | None = None
     mark: Marker | None = None
     """As `read`, for what `marks` gives; None where that is too much to read before the data job."""
+
+    @property
+    def has_votes(self) -> bool:
+        """Whether there is a column of votes anywhere."""
+        return any(item.get("votes") is not None for item in self.items)
 
     def marks(self) -> Iterator[Marks]:
         """Label and split of every image, without its pixels; `mark` must not be None.

@@ -18,6 +18,7 @@ from emoray.s3 import SCHEME, RemoteError, S3Path
 SUPPORTED = (
     "CSV as Kaggle's fer2013.csv, Parquet (a file or a folder of them), or a folder with a folder for each class"
 )
+RETRY_SECONDS = 30
 _NO_DATA = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
@@ -72,10 +73,22 @@ def _open(path: str) -> tuple[fs.FileSystem, str]:
             place = S3Path.parse(path)
             return arrow.filesystem(), f"{place.bucket}/{place.key}".rstrip("/")
         if "://" in path:
-            return fs.FileSystem.from_uri(path)
+            return fs.FileSystem.from_uri(_patient(path))
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"data.path: {path} cannot be opened: {error}") from error
+        if "Unrecognized filesystem type" in str(error):
+            raise UserError(
+                f"data.path: {path} is no place that is read; allowed: a path on this machine, s3://, gs://, abfs://, "
+                "hdfs://"
+            ) from None
+        raise UserError(f"data.path: {path} cannot be opened: {told(error)}") from error
+
+
+def _patient(address: str) -> str:
+    """An address with a bound on how long a server is tried again, which is a quarter of an hour for Google's."""
+    if address.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in address:
+        return f"{address}{'&' if '?' in address else '?'}retry_limit_seconds={RETRY_SECONDS}"
+    return address
 
 
 def _dangling(folder: str) -> Iterator[str]:
