@@ -111,6 +111,7 @@ class Sweep:
             model = {"study": study.name, "trials": study.trials, **notation.written(study.space["model"])}
             rest = {key: value for key, value in study.space.items() if key != "model"}
             models.append({**model, "epochs": study.epochs, **notation.written(rest), **study.resources.written()})
+        limit = self.search.storage_limit
         return {
             "name": self.name,
             "seed": self.seed,
@@ -118,7 +119,7 @@ class Sweep:
             "components": list(self.components),
             "data": dataclasses.asdict(self.data),
             "models": models,
-            "search": dict(vars(self.search)),
+            "search": {**vars(self.search), "storage_limit": None if limit is None else f"{limit} B"},
             "finalize": dict(vars(self.finalize)),
             "tracking": dict(self.tracking),
         }
