@@ -26,6 +26,8 @@ class Components:
 
     modules: tuple[str, ...] = ()
     folder: Path | None = None
+    unread: bool = False
+    """Whether the modules are left out because they cannot be read: what they hold is not known then."""
 
     def members(self, family: str) -> dict[str, registry.Component]:
         return registry.members(family, self.modules, self.folder)
@@ -173,6 +175,8 @@ def _member(
     if not isinstance(bare, str):
         told = "" if name is None else f"{notation.shown(name)} is not allowed: "
         problems.add(place, f"{told}{_kinds(family)} needs a name: {', '.join(sorted(members))}")
+        return None
+    if bare not in members and components.unread:  # it may be theirs
         return None
     if bare not in members or name not in (bare, f"{members[bare].module}.{bare}"):
         problems.add(

@@ -151,20 +151,20 @@ def load(path: str | Path, settings: Sequence[str] = (), storage: str | None = N
 def read(path: str | Path, settings: Sequence[str] = (), storage: str | None = None) -> tuple[Sweep, Problems]:
     """The same with the problems noted, so that others can be looked for; what was refused has its default.
 
-    Raises UserError where the file holds no mapping at all, and for overrides that fit nowhere.
+    Raises UserError where the file holds no mapping at all.
     """
     path = Path(path)
     tree, lines = strict_yaml.read(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no sweep: it must be a mapping with the key 'models'")
     tree = copy.deepcopy(tree)
+    problems = Problems(lines)
     for override in settings:
-        overrides.lay(tree, override, lines)
+        problems.catch("--set", overrides.lay, tree, override, lines)
     tree.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64] or "sweep")
     if storage is not None:
         tree["storage"] = storage
         lines.pop("storage", None)
-    problems = Problems(lines)
     return _sweep(tree, problems, path.resolve().parent), problems
 
 
@@ -176,7 +176,7 @@ def dump(sweep: Sweep) -> str:
 def _sweep(tree: dict[str, Any], problems: Problems, folder: Path) -> Sweep:
     plain = [f.name for f in dataclasses.fields(_Top)]
     checks.unknown_keys(tree, [*plain, *_SECTIONS, "tracking", "train", "models"], "", problems)
-    no_components = checks.Components((), folder)
+    no_components = checks.Components((), folder, unread=True)
     top = checks.record(_Top, {k: v for k, v in tree.items() if k in plain}, "", problems, no_components)
     components = checks.Components(tuple(top.components), folder)
     try:

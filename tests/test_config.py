@@ -174,7 +174,13 @@ def test_mistakes(tmp_path: Path, text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["search: {first: [{study: lenet}]}", "models: [{name: {choice: [lenet, vgg10]}}]", "models: [a b]"]
+    "text",
+    [
+        "search: {first: [{study: lenet}]}",
+        "models: [{name: {choice: [lenet, vgg10]}}]",
+        "models: [a b]",
+        "components: [nowhere]\nmodels: [tiny]\ntrain: {loss: nowhere.hinge}",
+    ],
 )
 def test_one_mistake_is_one_sentence(tmp_path: Path, text: str) -> None:
     assert len(problems(tmp_path, text)) == 2
@@ -230,6 +236,12 @@ def test_a_run_has_a_name_whatever_its_file_is_called(tmp_path: Path, file: str,
 )
 def test_a_wrong_override_is_told(tmp_path: Path, override: str, reason: str) -> None:
     assert any(reason in line for line in problems(tmp_path, "name: a\nmodels: [lenet]", override))
+
+
+def test_wrong_overrides_are_told_with_all_else(tmp_path: Path) -> None:
+    found = problems(tmp_path, "models: [lenet]\nseeed: 1", "models.resnet.trials=2", "name.x=2", "seed=-1")
+    told = [line.partition(": ")[0] for line in found[1:]]
+    assert told == ["line 2", "--set models.resnet.trials", "name", "seed"], found
 
 
 def test_every_setting_is_documented() -> None:

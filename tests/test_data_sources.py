@@ -294,7 +294,7 @@ def test_other_files_are_refused_with_what_is_read(tmp_path):
     (tmp_path / "faces.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"faces\.zip is a kind of file that is not read; what is read: CSV"):
         samples(tmp_path / "faces.zip")
-    with pytest.raises(UserError, match=r"nosuch://x cannot be opened"):
+    with pytest.raises(UserError, match=r"nosuch://x is no place that is read"):
         samples("nosuch://x")
 
 

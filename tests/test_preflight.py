@@ -13,6 +13,7 @@ from emoray import cli, config
 from emoray.data import sources, store
 from emoray.data.splits import SPLITS
 from emoray.run_folder import RunFolder, write_json
+from emoray.s3 import S3Path
 
 LABELS = ["glad"] * 6 + ["sad"] * 6 + ["cross"] * 6
 PIXELS = " ".join(str(pixel % 256) for pixel in range(2304))
@@ -234,3 +235,16 @@ def test_a_dry_run_of_a_resume_compares_the_data(capsys: pytest.CaptureFixture[s
     assert found[0].startswith(
         f"error: runs/mine/data/manifest.json: the run was trained on other images or splits ({then}"
     )
+
+
+def test_what_lies_in_a_bucket_is_looked_at_too(capsys: pytest.CaptureFixture[str], s3_bucket: S3Path) -> None:
+    (s3_bucket / "faces.csv").write_bytes(Path(faces("csv")).read_bytes())
+    text = f"storage: s3://no-such-bucket/runs\ndata: {{path: '{s3_bucket}/faces.csv', classes: [glad, saad, cross]}}\n"
+    status, found = planned(f"{text}models: [lenet]\n", capsys)
+    assert status == 2
+    assert [line.partition(": ")[0] for line in found[1:]] == ["line 1", "line 2"], found
+    assert found[1].startswith("line 1: storage: s3://no-such-bucket/runs/ cannot be written: ")
+    assert "did you mean 'sad'?" in found[2]
+    text = f"storage: {s3_bucket}/runs\ndata: {{path: '{s3_bucket}/faces.csv', limit: 3}}\nmodels: [lenet]\n"
+    assert planned(text, capsys)[0] == 0
+    assert [one.path.name for one in s3_bucket.below()] == ["faces.csv"], "a plan writes nothing"
