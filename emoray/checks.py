@@ -1,7 +1,7 @@
 """Checking a sweep file against signatures: every problem is collected with its place, none stops the check.
 
 `component` turns `{name: focal, gamma: {uniform: [1, 3]}}` into a space whose samplers are all known to draw allowed
-values: each option of a choice and both ends of a range are checked against the setting's type.
+values (sampler_checks.py).
 """
 
 import dataclasses
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from emoray import notation, registry, space
-from emoray.problems import Problems, explain
+from emoray import notation, registry, sampler_checks, space
+from emoray.problems import Problems
 
 _REFUSED: Any = object()
 """Stands for a value that was refused, where None is one that may be allowed."""
@@ -33,49 +31,6 @@ class Components:
         return registry.members(family, self.modules, self.folder)
 
 
-def value(written: Any, wanted: Any, place: str, problems: Problems, default: Any = None) -> Any:
-    """`written` as the type `wanted`, or the problem noted and `default`, so that the check can go on with it.
-
-    Nothing is converted but a whole number to a float.
-    """
-    try:
-        return registry.adapter(wanted).validate_python(written)
-    except ValidationError as error:
-        for at, part, allowed in explain(error, written):
-            problems.add(f"{place}{at}", f"{notation.shown(part)} is not allowed: {allowed}")
-    return default
-
-
-def sampled(written: Any, wanted: Any, place: str, problems: Problems) -> space.Tree:
-    """`written` with its samplers parsed, each option and end of them checked against the type `wanted`."""
-    if notation.is_sampler(written):
-        sampler = _sampler(written, place, problems)
-        if isinstance(sampler, space.Choice):
-            at = f"{place}.choice"
-            options = [sampled(o, wanted, f"{at}[{i}]", problems) for i, o in enumerate(sampler.options)]
-            return space.Choice(tuple(options))
-        if isinstance(sampler, space.Range) and not sampler.integer and _only_whole(wanted, sampler):
-            ((name, ends),) = written.items()
-            whole = {"uniform": "randint", "loguniform": "lograndint", "quniform": "qrandint"}[name]
-            shown = ", ".join(f"{end:g}" for end in ends)
-            problems.add(place, f"{name} draws fractions and it must be a whole number: use {{{whole}: [{shown}]}}")
-        elif sampler is not None:
-            _ends(sampler, wanted, place, problems)
-        return sampler
-    if isinstance(written, list | dict) and _holds_sampler(written):
-        parsed = _parse_inner(written, place, problems)
-        for corner in space.corners(parsed):
-            value(corner, wanted, place, problems)
-        return parsed
-    if meant := _misspelt(written):
-        noted = Problems()
-        value(written, wanted, place, noted)
-        if noted.found:
-            problems.add(place, meant)
-            return None
-    return value(written, wanted, place, problems)
-
-
 def component(
     family: str, written: Any, place: str, problems: Problems, components: Components, also: Sequence[str] = ()
 ) -> space.Tree:
@@ -83,16 +38,17 @@ def component(
 
     `also` are keys that may stand beside its settings, taken out by the caller: they are named where one is misspelt.
     """
+    before = len(problems.noted)
     if notation.is_sampler(written):
-        sampler = _sampler(written, place, problems)
+        sampler = sampler_checks.parsed(written, place, problems)
         if isinstance(sampler, space.Choice):
             at = f"{place}.choice"
             options = [component(family, o, f"{at}[{i}]", problems, components) for i, o in enumerate(sampler.options)]
-            return space.Choice(tuple(options))
+            return sampler_checks.choice(options, at, before, problems)
         if sampler is not None:
             problems.add(place, f"a number cannot be drawn here: {_kinds(family)} is chosen by name")
         return None
-    if meant := _misspelt(written):
+    if meant := sampler_checks.misspelt(written):
         problems.add(place, meant)
         return None
     if written is None and "none" not in components.members(family):
@@ -105,17 +61,18 @@ def component(
 
 def component_list(family: str, written: Any, place: str, problems: Problems, components: Components) -> space.Tree:
     """The space of a list of components, which may be a choice among lists."""
+    before = len(problems.noted)
     if notation.is_sampler(written) and "choice" in written and _lists(written["choice"]):
         at = f"{place}.choice"
         lists = [component_list(family, o, f"{at}[{i}]", problems, components) for i, o in enumerate(written["choice"])]
-        return space.Choice(tuple(lists))
+        return sampler_checks.choice(lists, at, before, problems)
     if written is None:
         return []
     if not isinstance(written, list):
         told = f"{notation.shown(written)} is not a list of components, such as [{{name: flip}}]"
         if notation.is_sampler(written):
             told = f"{notation.shown(written)} is not allowed: a choice here is among lists, such as [[flip], []]"
-        problems.add(place, _misspelt(written) or told)
+        problems.add(place, sampler_checks.misspelt(written) or told)
         return []
     return [component(family, entry, f"{place}[{i}]", problems, components) for i, entry in enumerate(written)]
 
@@ -139,10 +96,9 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
         at = f"{place}.{name}" if place else name
         if "family" in attribute.metadata:
             named = written.get(name, attribute.metadata["default"])
-            checked = component(attribute.metadata["family"], named, at, problems, components)
-            if _holds_sampler(named):
+            if sampler_checks.holds_sampler(named):
                 problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
-            elif checked is not None:
+            elif (checked := component(attribute.metadata["family"], named, at, problems, components)) is not None:
                 values[name] = checked
         elif name not in written:
             continue
@@ -151,7 +107,7 @@ def record(cls: type, written: Any, place: str, problems: Problems, components: 
         elif notation.is_sampler(written[name]):
             problems.add(at, "nothing can be drawn here: it is one value for the whole sweep")
         else:
-            checked = value(written[name], hints[name], at, problems, default=_REFUSED)
+            checked = sampler_checks.value(written[name], hints[name], at, problems, default=_REFUSED)
             values |= {} if checked is _REFUSED else {name: checked}
     return cls(**values)
 
@@ -195,7 +151,7 @@ def _settings(
     resolved: dict[str, Any] = {"name": member.name if own else f"{member.module}.{member.name}"}
     for name, setting in member.settings.items():
         if name in written:
-            resolved[name] = sampled(written[name], setting.type, f"{place}.{name}", problems)
+            resolved[name] = sampler_checks.sampled(written[name], setting.type, f"{place}.{name}", problems)
         elif setting.default is registry.REQUIRED:
             problems.add(place, f"{member.name} needs '{name}' ({setting.written})")
         else:
@@ -203,73 +159,8 @@ def _settings(
     return resolved
 
 
-def _sampler(written: Mapping[str, Any], place: str, problems: Problems) -> space.Sampler | None:
-    try:
-        return notation.sampler(written)
-    except ValueError as error:
-        problems.add(f"{place}.{next(iter(written))}", str(error))
-        return None
-
-
-def _ends(sampler: space.Range | space.Normal, wanted: Any, place: str, problems: Problems) -> None:
-    """Both ends of a sampler against a type; those of a normal distribution stand nowhere in the file."""
-    if isinstance(sampler, space.Range):
-        for end in (sampler.low, sampler.high):
-            value(sampler.rounded(end), wanted, place, problems)
-        return
-    noted = Problems()
-    for end in (sampler.low, sampler.high):
-        value(float(f"{end:.6g}"), wanted, "", noted)
-    for told in noted.found:
-        problems.add(place, f"{told.removeprefix(': ')} (an end of {{normal: [{sampler.mean:g}, {sampler.sd:g}]}})")
-
-
-def _misspelt(written: Any) -> str:
-    """What to say of a mapping that looks like a sampler with a slip of the hand; empty for any other."""
-    if not isinstance(written, Mapping) or notation.is_sampler(written):
-        return ""
-    if known := [key for key in written if key in notation.NAMES]:
-        beside = ", ".join(f"'{key}'" for key in written if key != known[0])
-        return f"a sampler stands alone: {beside} cannot stand beside '{known[0]}'"
-    if len(written) != 1 or not isinstance(next(iter(written.values())), list):
-        return ""
-    (name,) = written
-    told = registry.suggestion(name, notation.NAMES)
-    return f"there is no sampler '{name}': {told}" if told.startswith("did you mean") else ""
-
-
 def _lists(options: Any) -> bool:
     return isinstance(options, list) and all(isinstance(o, list) or o is None for o in options)
-
-
-def _holds_sampler(tree: Any) -> bool:
-    if notation.is_sampler(tree):
-        return True
-    inner = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ()
-    return any(_holds_sampler(child) for child in inner)
-
-
-def _parse_inner(tree: Any, place: str, problems: Problems) -> space.Tree:
-    if notation.is_sampler(tree):
-        sampler = _sampler(tree, place, problems)
-        if isinstance(sampler, space.Choice):
-            return space.Choice(tuple(_parse_inner(o, place, problems) for o in sampler.options))
-        return sampler
-    if isinstance(tree, Mapping):
-        return {key: _parse_inner(child, f"{place}.{key}", problems) for key, child in tree.items()}
-    if isinstance(tree, list):
-        return [_parse_inner(child, f"{place}[{i}]", problems) for i, child in enumerate(tree)]
-    return tree
-
-
-def _only_whole(wanted: Any, sampler: space.Range) -> bool:
-    """Whether a type takes no number with a fraction from within a range."""
-    middle = (sampler.low + sampler.high) / 2
-    try:
-        registry.adapter(wanted).validate_python(middle if middle % 1 else middle + (sampler.high - middle) / 3.1)
-    except ValidationError as error:
-        return any(item["type"] in ("int_type", "int_from_float") for item in error.errors())
-    return False
 
 
 def _kind(family: str) -> str:

@@ -39,11 +39,6 @@ def sampler(tree: Mapping[str, Any]) -> Sampler:
     if name == "choice":
         if not arguments:
             raise ValueError("a choice needs at least one option")
-        seen: set[str] = set()
-        for option in arguments:  # which would count as other settings, and each be tried once
-            if (written := json.dumps(option, sort_keys=True)) in seen:
-                raise ValueError(f"{shown(option)} stands in it twice")
-            seen.add(written)
         return Choice(tuple(arguments))
     shape = dict(_RANGES.get(name, {}))
     wanted = 3 if shape.get("step") else 2

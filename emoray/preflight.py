@@ -103,10 +103,9 @@ def _note(found: Iterable[tuple[Study, str]], problems: Problems) -> None:
         wrong.setdefault(reason, []).append(study)
     for reason, studies in wrong.items():
         setting, _, told = reason.partition(": ")
-        for place in (f"{studies[0].place}.{setting}", f"train.{setting}"):  # where the file has what is wrong
-            if place in problems.lines:
-                problems.add(place, told)
-                break
+        places = (f"{studies[0].place}.{setting}", f"train.{setting}")
+        if place := next((place for place in places if place in problems.lines), None):  # the file has what is wrong
+            problems.add(place, told)
         else:
             names = ", ".join(study.name for study in studies)
             problems.add(studies[0].place if len(studies) == 1 else "models", f"{names}: {reason}")

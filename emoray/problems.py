@@ -40,12 +40,14 @@ class Problems:
     lines: Mapping[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     """Each problem once, with its line."""
+    places: set[str] = field(default_factory=set)
     text: Sequence[str] = ()
     """The file's own lines, for what is wrong within a long value."""
 
     def add(self, place: str, message: str, word: str = "") -> None:
         """Note what is wrong at a place; of one that goes over several lines, at the first with `word` in it."""
         line = self._line(place, word)
+        self.places.add(place)
         text = f"line {line}: {place}: {message}" if line else f"{place}: {message}"
         self.noted.setdefault(text.replace("\n", "\\n").replace("\r", "\\r"), line or sys.maxsize)
 
@@ -55,6 +57,14 @@ class Problems:
             return line
         end = min((other for other in self.lines.values() if other > line), default=len(self.text) + 1)
         return next((at for at in range(line, end) if word in self.text[at - 1]), line)
+
+    def below(self, *places: str) -> bool:
+        """Whether anything is wrong at these places or below them."""
+        return any(place.startswith(places) for place in self.places)
+
+    def nearest(self, *places: str) -> str:
+        """The first of some places that the file has; the first where it has none."""
+        return next((place for place in places if place in self.lines), places[0])
 
     def catch(self, place: str, check: Callable[..., object], *arguments: Any) -> None:
         """Note what `check` refuses at `place`, or at the place below it that the refusal opens with."""

@@ -51,7 +51,8 @@ def with_first(
         try:
             found[study.name].append(dict(pins.pinned(study.space, train | ({"model": model} if model else {}))))
         except ValueError as error:
-            problems.add(place, str(error))
+            if not problems.below("models", "train"):  # else the space is not what is meant
+                problems.add(place, str(error))
     for study in studies:
         if (named := len(found[study.name])) > study.trials:
             has = f"{study.trials} trial{'s' if study.trials > 1 else ''}"
@@ -61,10 +62,11 @@ def with_first(
 
 def tracking(written: Any, problems: Problems, components: checks.Components) -> Mapping[str, Any]:
     """The tracking server that a file names, noted where its client is not installed."""
-    named = checks.component("tracking", written, "tracking", problems, components)
     if notation.is_sampler(written):
         problems.add("tracking", "nothing can be drawn here: it is one value for the whole sweep")
-    elif named and named["name"] == "mlflow" and importlib.util.find_spec("mlflow") is None:
+        return {"name": "none"}
+    named = checks.component("tracking", written, "tracking", problems, components)
+    if named and named["name"] == "mlflow" and importlib.util.find_spec("mlflow") is None:
         problems.add("tracking", "mlflow is not installed: pip install 'emoray[mlflow]'")
     return named
 

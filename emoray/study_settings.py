@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from emoray import checks, notation, space, train_checks
+from emoray import checks, notation, sampler_checks, space, train_checks
 from emoray.problems import Problems, ascending, matches
 from emoray.settings import Count, NonNegative
 
@@ -134,8 +134,8 @@ def _study(
     usual = str(rest.get("name"))
     name = usual  # which is told of where there is no such model
     if model is not None or "study" in entry:
-        name = checks.value(entry.get("study", usual), RunName, f"{place}.study", problems, usual)
-    count = checks.value(entry.get("trials", trials), Trials, f"{place}.trials", problems, trials)
+        name = sampler_checks.value(entry.get("study", usual), RunName, f"{place}.study", problems, usual)
+    count = sampler_checks.value(entry.get("trials", trials), Trials, f"{place}.trials", problems, trials)
     resources = _resources({key: merged.pop(key) for key in _RESOURCES})
     epochs = merged.pop("epochs")
     train_checks.check(resources.workers, resources.gpus_per_worker, merged, place, problems)
@@ -168,10 +168,10 @@ def _train(
                 problems.add(at, "nothing can be drawn here: the plan is made from it")
                 checked[key] = default
             else:
-                checked[key] = checks.value(written.get(key, default), wanted, at, problems, default)
+                checked[key] = sampler_checks.value(written.get(key, default), wanted, at, problems, default)
         elif key in _SAMPLED:
             wanted, default = _SAMPLED[key]
-            checked[key] = checks.sampled(written.get(key, default), wanted, at, problems)
+            checked[key] = sampler_checks.sampled(written.get(key, default), wanted, at, problems)
         elif key == "augment":
             checked[key] = checks.component_list("augment", written.get(key), at, problems, components)
         else:

@@ -9,27 +9,29 @@ from emoray.problems import Problems
 
 def check(workers: int, gpus: float, settings: Mapping[str, Any], place: str, problems: Problems) -> None:
     """Note what cannot work of a study's space of settings, on so many workers with so many GPUs each."""
+
+    def at(key: str) -> str:
+        return problems.nearest(f"{place}.{key}", f"train.{key}")
+
     batches = _numbers(settings["batch_size"])
     if workers > 1:
         small = [batch for batch in batches if batch < 2 * workers]
         if small:
             needed = f"{workers} workers need batches of at least {2 * workers} images"
-            problems.add(f"{place}.batch_size", f"{needed}, not {small[0]}")
+            problems.add(at("batch_size"), f"{needed}, not {small[0]}")
         odd = [batch for batch in batches if batch % 2]
         if odd:
-            problems.add(f"{place}.batch_size", f"several workers share even batches, not {odd[0]}")
+            problems.add(at("batch_size"), f"several workers share even batches, not {odd[0]}")
         if gpus % 1:
             problems.add(
-                f"{place}.gpus_per_worker",
+                at("gpus_per_worker"),
                 f"{gpus:g}: a trial's workers cannot share a GPU; use whole GPUs or workers: 1",
             )
-    _check_erase(settings["augment"], f"{place}.augment", problems)
+    _check_erase(settings["augment"], at("augment"), problems)
     most = max(_numbers(settings["accumulate_steps"]), default=1)
     if batches and most * workers > min(batches):
         whose = f" on {workers} workers" if workers > 1 else ""
-        problems.add(
-            f"{place}.accumulate_steps", f"a batch of {min(batches)}{whose} cannot be cut into {most} parts each"
-        )
+        problems.add(at("accumulate_steps"), f"a batch of {min(batches)}{whose} cannot be cut into {most} parts each")
 
 
 def _check_erase(augment: Any, place: str, problems: Problems) -> None:

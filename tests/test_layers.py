@@ -25,6 +25,7 @@ LAYERS = [
         "readings",
     ],
     ["problems", "pins"],
+    ["sampler_checks"],
     ["checks", "search_checks", "train_checks", "overrides", "class_names"],
     ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
