@@ -1,15 +1,19 @@
 """What `--dry-run` refuses: all of it at once, in a sentence each, before Ray is started."""
 
+import copy
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
-from emoray import cli, config
+from emoray import cli, cluster, config, plan, preflight
 from emoray.data import sources, store
 from emoray.data.splits import SPLITS
 from emoray.run_folder import RunFolder, write_json
@@ -248,3 +252,46 @@ def test_what_lies_in_a_bucket_is_looked_at_too(capsys: pytest.CaptureFixture[st
     text = f"storage: {s3_bucket}/runs\ndata: {{path: '{s3_bucket}/faces.csv', limit: 3}}\nmodels: [lenet]\n"
     assert planned(text, capsys)[0] == 0
     assert [one.path.name for one in s3_bucket.below()] == ["faces.csv"], "a plan writes nothing"
+
+
+def places(tree: object, parents: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in inside:
+        yield (*parents, key)
+        yield from places(value, (*parents, key))
+
+
+ALL = """
+data: {faces: 300, classes: null, limit: null, split: {validation: 0.1, test: auto}}
+models:
+  - {name: simple_cnn, study: b, width: {choice: [16, 32]}, dropout: {uniform: [0.1, 0.5]}, trials: 3}
+  - {name: mobilenet_v2, weights: null, image_size: 96, alpha: 1.0}
+train:
+  batch_size: {choice: [16, 32]}
+  optimizer: {choice: [{name: sgd, learning_rate: {loguniform: [0.01, 0.2]}}, adam]}
+  schedule: {name: cosine, warmup_epochs: 1}
+  loss: {name: cost_sensitive, costs: {sad: {happy: 2.0}}, priority: {sad: 2.0}}
+  augment: [{name: erase, min_area: 0.02, max_area: 0.3}]
+  workers: [1, 2]
+search:
+  {scheduler: {name: asha, grace_epochs: 1}, first: [{study: b, width: 16}], storage_limit: 2 GB, metric: recall_sad}
+"""
+
+
+@pytest.mark.parametrize("value", [None, ["x"], {"choice": [None, 1, {"name": "adam"}]}, {"normal": [0, 1]}])
+def test_no_value_anywhere_ends_the_check_otherwise_than_in_sentences(value: object) -> None:
+    whole, refused = yaml.safe_load(ALL), 0
+    for parents in list(places(whole)):
+        changed = copy.deepcopy(whole)
+        holder = functools.reduce(lambda tree, key: tree[key], parents[:-1], changed)
+        holder[parents[-1]] = value
+        Path("mine.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+        sweep, problems = config.read("mine.yaml")
+        found = preflight.check(sweep, problems, cluster.local_resources())
+        assert all("\n" not in line for line in problems.found)
+        refused += bool(problems.found)
+        if not problems.found:
+            plan.describe(sweep, cluster.local_resources(), found.source)
+            Path("again.yaml").write_text(config.dump(sweep))
+            assert config.load("again.yaml") == sweep
+    assert refused > 20
