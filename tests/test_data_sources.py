@@ -360,7 +360,7 @@ def test_a_stray_text_among_numbers_is_unusable():
 def test_one_class_or_a_class_without_images_is_an_error():
     with pytest.raises(UserError, match="the data has one class, happy; a classifier needs at least two"):
         name_classes(["happy", "happy"], column=None, classes=None)
-    with pytest.raises(UserError, match=r"data\.classes names 'fear', but no usable image has that label"):
+    with pytest.raises(UserError, match=r"data\.classes: it names 'fear', but no usable image has that label"):
         name_classes(["happy", "sad"], column=None, classes=["happy", "sad", "fear"])
 
 

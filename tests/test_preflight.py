@@ -100,6 +100,16 @@ def test_what_the_labels_do_not_give(
         assert status == 0, found
 
 
+@pytest.mark.parametrize(("names", "status"), [("[glad, sad]", 0), ("[glad, sad, cross]", 2)])
+def test_names_of_numbers(capsys: pytest.CaptureFixture[str], names: str, status: int) -> None:
+    """One label in many may be damaged."""
+    lines = [f"{label},{PIXELS}\n" for label in ["0", "1"] * 20 + ["?"]]
+    Path("faces.csv").write_text("label,pixels\n" + "".join(lines))
+    told = planned(f"data: {{path: faces.csv, classes: {names}}}\nmodels: [lenet]\n", capsys)
+    assert told[0] == status, told
+    assert status == 0 or "data.classes: it names 'cross', but no usable image has that label" in told[1][1]
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -10,7 +10,7 @@ from emoray import registry
 from emoray.config import DataSettings
 from emoray.data import splits
 from emoray.data.faces import CLASSES
-from emoray.data.labels import name_classes, soft_labels
+from emoray.data.labels import misnamed, name_classes, soft_labels
 from emoray.data.plan import Source
 from emoray.data.prepare import check_bad
 from emoray.data.store import Prepared
@@ -63,12 +63,18 @@ def _classes(
 ) -> tuple[str, ...] | None:
     """The classes that labels stand for, as the job names them; None where it would refuse them."""
     place = "data.path" if settings.classes is None else "data.classes"
-    if settings.classes is not None and _misnamed(settings.classes, texts, problems):
-        return None
+    if settings.classes is not None:
+        wrong, labels = misnamed(texts, settings.classes)
+        for i in wrong:
+            name = settings.classes[i]
+            told = f"no image has the label '{name}': {registry.suggestion(name, labels)}"
+            problems.add(f"data.classes[{i}]", told)
+        if wrong:
+            return None
     try:
         names, _, reasons = name_classes(texts, column=source.label_column, classes=settings.classes)
     except UserError as error:
-        problems.add(place, str(error))
+        problems.add(place, str(error).removeprefix(f"{place}: "))
         return None
     why = Counter(reason for reason in reasons if reason is not None)
     if (bad := sum(why.values())) > settings.max_bad_fraction * len(texts):
@@ -79,15 +85,3 @@ def _classes(
             f"{settings.max_bad_fraction:.1%}: {listed}",
         )
     return names
-
-
-def _misnamed(classes: Sequence[str], texts: Sequence[str | None], problems: Problems) -> bool:
-    """Note names that no image has for its label, where at least one is right: else they may stand for numbers."""
-    labels = {text.strip() for text in texts if text and text.strip()}
-    wrong = [i for i, name in enumerate(classes) if name not in labels]
-    if len(wrong) == len(classes) and all(label.isdecimal() for label in labels):
-        return False
-    for i in wrong:
-        told = registry.suggestion(classes[i], sorted(labels))
-        problems.add(f"data.classes[{i}]", f"no image has the label '{classes[i]}': {told}")
-    return bool(wrong)

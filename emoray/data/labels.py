@@ -31,7 +31,7 @@ def name_classes(
     """
     texts = [None if text is None else text.strip() for text in texts]
     distinct = {text for text in texts if text}
-    numeric = sum(1 for text in texts if text and _NUMBER.fullmatch(text)) * 2 > sum(1 for text in texts if text)
+    numeric = _are_numbers(texts)
     if classes is not None:
         by_number = numeric and not distinct & set(classes)
         index = {text: i for i, name in enumerate(classes) for text in (_numbers(distinct, i) if by_number else [name])}
@@ -53,6 +53,23 @@ def name_classes(
     return names, labels, reasons
 
 
+def misnamed(texts: Sequence[str | None], classes: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Which of `classes` no image has for its label, by index, and the labels that there are.
+
+    None of them where they are the names of numbers.
+    """
+    stripped = [text.strip() if text else None for text in texts]
+    labels = {text for text in stripped if text}
+    if not labels & set(classes) and _are_numbers(stripped):
+        return [], sorted(labels)
+    return [i for i, name in enumerate(classes) if name not in labels], sorted(labels)
+
+
+def _are_numbers(texts: Sequence[str | None]) -> bool:
+    """Whether most labels are numbers: then all should be."""
+    return sum(1 for text in texts if text and _NUMBER.fullmatch(text)) * 2 > sum(1 for text in texts if text)
+
+
 def _numbers(texts: set[str], value: int) -> list[str]:
     return [text for text in texts if _NUMBER.fullmatch(text) and int(text) == value]
 
@@ -63,7 +80,7 @@ def _check(names: tuple[str, ...], labels: NDArray[np.int64]) -> None:
         raise UserError(f"the data has {only}; a classifier needs at least two classes")
     counts = np.bincount(labels[labels >= 0], minlength=len(names))
     if counts.max() > 0 and counts.min() == 0:
-        raise UserError(f"data.classes names '{names[counts.argmin()]}', but no usable image has that label")
+        raise UserError(f"data.classes: it names '{names[counts.argmin()]}', but no usable image has that label")
 
 
 def soft_labels(
