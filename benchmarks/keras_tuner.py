@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import own_token  # noqa: F401
 from emoray import cluster, config, forecast
 
 SWEEP = """
