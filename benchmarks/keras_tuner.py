@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import own_token  # noqa: F401
 from emoray import cluster, config, forecast
 
 SWEEP = """
@@ -107,7 +108,7 @@ def through_keras_tuner(sweep: config.Sweep, way: str) -> list[Epoch]:
             model = registry.build("models", settings, train.images.shape[1:], classes)
             rate = hp.Float("learning_rate", 5e-4, 3e-3, sampling="log")
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(keras.optimizers.Adam(rate), loss, ["accuracy"])
+            model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
             return model
 
         def fit(self, hp: Any, model: Any, *arguments: Any, **named: Any) -> Any:

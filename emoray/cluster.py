@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
     Where a cluster has to grow first, it is told by `say` and waited for. Raises UserError where there is no cluster at
     the address, or one that has no CPUs and will have none.
     """
+    _before_ray()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault(START_TIMEOUT, "600" if address else "60")  # a cluster may have to grow
@@ -199,6 +201,15 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
+
+
+def _before_ray() -> None:
+    """Refuse a process whose Ray was imported before its authentication was set: it has read the environment then."""
+    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        raise UserError(
+            "Ray was imported here before its authentication was set: set RAY_AUTH_MODE=token before "
+            "`import ray`, or start the sweep by `python -m emoray.sweep`"
+        )
 
 
 def _ensure_token() -> None:

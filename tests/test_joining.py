@@ -87,3 +87,14 @@ def test_a_token_of_the_environment_is_left_alone(home: Path, monkeypatch: pytes
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "other"))
     cluster._ensure_token()
     assert list(home.iterdir()) == []
+
+
+def test_ray_that_was_imported_too_early_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray  # noqa: F401
+
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    with (
+        pytest.raises(UserError, match="set RAY_AUTH_MODE=token before"),
+        cluster.connected(None, [], print),
+    ):
+        pass

@@ -98,7 +98,7 @@ def read(file: IO[str]) -> str:
 @pytest.fixture(scope="module")
 def started() -> Iterator[Started]:
     port, dashboard, *others = free_ports(5)
-    folder = tempfile.mkdtemp(prefix="er-")  # short: the names of sockets in it must be
+    folder, workers = tempfile.mkdtemp(prefix="er-"), tempfile.mkdtemp(prefix="er-")  # short: sockets' names must be
     environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"}
     environment["RAY_raylet_start_wait_time_s"] = "150"  # on a machine with other work half a minute is too short
     environment |= {
@@ -107,22 +107,32 @@ def started() -> Iterator[Started]:
     }
     there = Started(port, dashboard, environment)
     own = [f"--object-store-memory={200 << 20}", "--dashboard-agent-listen-port"]
+    # In one folder with the head the worker would remove the files of its jobs.
+    worker = ["--node-ip-address=127.0.0.2", f"--temp-dir={workers}"]
     head = [f"--dashboard-port={dashboard}", f"--ray-client-server-port={others[0]}", "--node-ip-address=127.0.0.1"]
     try:
         with (
             blocking([*there.here(documented("ray start --head")), *head, *own, str(others[1])], environment),
             blocking(
-                [*there.here(documented("ray start --address")), "--node-ip-address=127.0.0.2", *own, str(others[2])],
+                [*there.here(documented("ray start --address")), *worker, *own, str(others[2])],
                 environment,
             ),
         ):
             yield there
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for each in (folder, workers):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def test_a_sweep_joins_a_head_without_cpus_and_its_worker(started: Started, tmp_path: Path) -> None:
     told = started.swept("python -m emoray.sweep FILE --address 10.0.0.5:6379", tmp_path)
     assert f"run folder: {tmp_path}/quickstart/" in told
+    assert (tmp_path / "quickstart" / "trials.csv").read_text().count(",finished,") == 1
+    assert (tmp_path / "quickstart" / "report.html").exists()
+
+
+def test_a_sweep_runs_as_a_job_with_the_project_as_its_working_directory(started: Started, tmp_path: Path) -> None:
+    told = started.swept("ray job submit --address http://127.0.0.1:8265", tmp_path)
+    assert "succeeded" in told
     assert (tmp_path / "quickstart" / "trials.csv").read_text().count(",finished,") == 1
     assert (tmp_path / "quickstart" / "report.html").exists()

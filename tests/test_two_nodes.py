@@ -41,5 +41,6 @@ def test_a_node_that_is_called_back_gives_time_to_save_the_epoch_so_far(told: di
 
 
 @long
-def test_a_range_of_workers_goes_on_with_what_is_left_and_grows_again(told: dict[str, Any]) -> None:
-    assert told["elastic"] == {"workers": [2, 1, 2], "error": "None"}
+@pytest.mark.parametrize("way", ["elastic", "elastic_streamed"])
+def test_a_range_of_workers_goes_on_with_what_is_left_and_grows_again(told: dict[str, Any], way: str) -> None:
+    assert told[way] == {"workers": [2, 1, 2], "error": "None"}

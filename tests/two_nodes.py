@@ -4,6 +4,7 @@ A program, since it starts a cluster of its own; with the argument `all` a node 
 range of workers loses one. The tests hand it their Ray token by the environment.
 """
 
+import dataclasses
 import json
 import sys
 import threading
@@ -18,6 +19,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
+from emoray.data.stream import DataShare
 from emoray.study_settings import Resources
 from emoray.trial.checkpoint import State
 from emoray.trial.group import Group, RemotePlayer
@@ -103,6 +105,11 @@ def main() -> None:
         if "all" in sys.argv:
             group = Group(Resources(workers=4, fewest=1), data, None)
             told["elastic"] = elastic(nodes, group)
+            group.close()
+            streamed = [ray.put(dataclasses.replace(faces_of(IMAGES), mode="stream"))]
+            half = Resources(workers=4, fewest=1, cpus_per_worker=0.5, data_cpus=0.5)
+            group = Group(half, streamed, DataShare(half.data_cpus))
+            told["elastic_streamed"] = elastic(nodes, group)
             group.close()
         print(json.dumps(told))
     finally:
