@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoray import calibration, crossfit, metrics
-from emoray.crossfit import Interval
+from emoray import bootstrap, calibration, crossfit, metrics
+from emoray.bootstrap import Interval
 from emoray.data import Split
 from emoray.label_issues import find
 
@@ -148,14 +148,13 @@ def test(
 
 def _scores(labels: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, Any]:
     return {
-        metric: vars(crossfit.bootstrap_interval(labels, probabilities, metric, seed=seed))
-        for metric in metrics.METRICS
+        metric: vars(bootstrap.score_interval(labels, probabilities, metric, seed=seed)) for metric in metrics.METRICS
     }
 
 
 def _gain(metric: str, labels: np.ndarray, both: Mapping[str, np.ndarray], seed: int) -> Interval:
     """How much better the ensemble is, with the paired bootstrap interval; positive is better for every metric."""
-    draws = crossfit.resampled(metric, labels, np.stack([both[SINGLE], both[ENSEMBLE]]), seed)
+    draws = bootstrap.resampled(metric, labels, np.stack([both[SINGLE], both[ENSEMBLE]]), seed)
     low, high = np.nanpercentile(draws[:, 1] - draws[:, 0], [2.5, 97.5])
     estimate = metrics.value(metric, labels, both[ENSEMBLE]) - metrics.value(metric, labels, both[SINGLE])
     return Interval(estimate, float(low), float(high))

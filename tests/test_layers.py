@@ -24,7 +24,7 @@ LAYERS = [
     ],
     ["problems", "pins"],
     ["checks", "search_checks", "train_checks", "overrides", "class_names"],
-    ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
+    ["calibration", "solvers", "bootstrap", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
     ["config", "placement", "growth", "orphans"],
     ["data"],
