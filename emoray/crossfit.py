@@ -46,9 +46,19 @@ class Report:
     images: int
     folds: int
     temperatures: tuple[float, ...]
+    members: tuple[float, ...]
+    """The score of each member alone on all images, at its temperature: what `single` chooses by."""
     methods: dict[str, Entry] = field(default_factory=dict)
     out_of_fold: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
     """Each method's predictions (n, classes) of images that it was not fitted to; not part of `to_json`."""
+    draws: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
+    """Each method's out-of-fold values on the same resamples of the images; not part of `to_json`."""
+
+    def gain(self, method: str, over: str, level: float) -> Interval:
+        """How much better one method does than another on images that neither was fitted to."""
+        sign = -1.0 if self.metric == "log_loss" else 1.0
+        estimate = sign * (self.methods[method].cross_fitted - self.methods[over].cross_fitted)
+        return interval(estimate, self.draws[method] - self.draws[over], level)
 
     def predict(self, method: str, probabilities: Floats) -> NDArray[np.float32]:
         """Uncalibrated probabilities (members, n, classes) to the method's prediction (n, classes)."""
@@ -62,6 +72,7 @@ class Report:
             "images": self.images,
             "folds": self.folds,
             "temperatures": list(self.temperatures),
+            "members": list(self.members),
             "methods": entries,
         }
 
@@ -97,6 +108,10 @@ def evaluate(
     in_sample = [
         metrics.value(metric, labels, predicted) for predicted in _predict(blends, probabilities, scales, slice(None))
     ]
+    alone = [
+        metrics.value(metric, labels, calibration.calibrated(member[None], [scale])[0])
+        for member, scale in zip(probabilities, scales, strict=True)
+    ]
     out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, calibrate, groups)
 
     values = [metrics.value(metric, labels, predicted) for predicted in out_of_fold]
@@ -114,7 +129,16 @@ def evaluate(
         )
         for i, name in enumerate(names)
     }
-    return Report(metric, len(labels), folds, scales, entries, dict(zip(names, out_of_fold, strict=True)))
+    return Report(
+        metric,
+        images=len(labels),
+        folds=folds,
+        temperatures=scales,
+        members=tuple(sign * value for value in alone),
+        methods=entries,
+        out_of_fold=dict(zip(names, out_of_fold, strict=True)),
+        draws=dict(zip(names, draws.T, strict=True)),
+    )
 
 
 def best_over_uniform(

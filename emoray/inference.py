@@ -5,6 +5,7 @@ image, `ten_crop` the four corners and the centre at 7/8 of the size, each also 
 2012, "ImageNet classification with deep convolutional neural networks"), resized to what the model takes.
 """
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ def load(trial: AnyPath, files: Sequence[AnyPath], image_shape: tuple[int, int, 
 
     Raises UserError where a file is missing, damaged or of another model.
     """
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # what TensorFlow says, when imported, of GPUs that are not there
     try:
         model = checkpoint.load_model(trial, image_shape, classes)
         if len(files) > 1:

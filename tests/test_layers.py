@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emoray"
 LAYERS = [
-    ["errors", "settings", "metrics", "warp", "pixels"],
+    ["errors", "settings", "metrics", "warp", "pixels", "text"],
     ["s3"],
     ["storage", "weights"],
     [
@@ -19,6 +19,7 @@ LAYERS = [
         "blend",
         "label_issues",
         "versions",
+        "advice",
         "shares",
         "readings",
     ],
@@ -34,13 +35,13 @@ LAYERS = [
     ["trial"],
     ["rounds", "retention", "forecast"],
     ["studies", "cluster", "candidates", "held_out", "inference", "tasks", "verdict", "pictures"],
-    ["overview"],
+    ["overview", "leaderboard"],
     ["tracking"],
-    ["plan", "display", "listing", "search", "report", "measuring", "cluster_file", "spot", "drain"],
+    ["plan", "display", "closing", "listing", "search", "report", "measuring", "cluster_file", "spot", "drain"],
     ["predictions"],
     ["inside", "illustrations"],
     ["finalize", "predict"],
-    ["sweep", "catalogue"],
+    ["sweep", "catalogue", "sheets"],
     ["cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

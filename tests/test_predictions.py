@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import candidates, config, data, display, finalize, held_out, inference, predict, predictions, registry
+from emoray import candidates, config, data, finalize, held_out, inference, predict, predictions, registry
+from emoray.closing import closing
 from emoray.data import Split, faces
 from emoray.errors import UserError
 from emoray.held_out import HeldOut
@@ -86,8 +87,8 @@ def run(original: Path, tmp_path: Path, ray_cluster: None) -> Callable[..., dict
         assert found is not None
         searched = config.load(folder.sweep).finalize
         result = finalize.run(folder, config.load(folder.sweep, settings), found, said.append, searched)
-        closing = display.closing(result.candidates, result.ensemble, folder)
-        return json.loads(folder.ensemble.read_text()) | {"said": said, "folder": folder, "closing": closing}
+        told = closing(result.candidates, result.ensemble, folder)
+        return json.loads(folder.ensemble.read_text()) | {"said": said, "folder": folder, "closing": told}
 
     return again
 
