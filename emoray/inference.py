@@ -5,13 +5,13 @@ image, `ten_crop` the four corners and the centre at 7/8 of the size, each also 
 2012, "ImageNet classification with deep convolutional neural networks"), resized to what the model takes.
 """
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoray import quiet
 from emoray.errors import UserError
 from emoray.s3 import RemoteError
 from emoray.storage import AnyPath
@@ -30,9 +30,8 @@ def load(trial: AnyPath, files: Sequence[AnyPath], image_shape: tuple[int, int, 
 
     Raises UserError where a file is missing, damaged or of another model.
     """
-    os.environ.setdefault(
-        "TF_CPP_MIN_LOG_LEVEL", "3"
-    )  # what TensorFlow says, when imported, of GPUs that are not there
+    with quiet.importing_tensorflow():
+        import keras  # noqa: F401
     try:
         model = checkpoint.load_model(trial, image_shape, classes)
         if len(files) > 1:

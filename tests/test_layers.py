@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emoray"
 LAYERS = [
-    ["errors", "settings", "metrics", "warp", "pixels", "text"],
+    ["errors", "settings", "metrics", "warp", "pixels", "text", "quiet"],
     ["s3"],
     ["storage", "weights"],
     [
