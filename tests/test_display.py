@@ -202,3 +202,19 @@ def test_trials_of_a_study_with_a_long_name_keep_their_numbers(tmp_path: Path, w
         assert line.split()[1:3] == ["1/9", "0.5000"]
         assert line.split()[-2:] == ["12,345", "1%"]
     assert any(line.startswith("best ") and "-001, epoch 1" in line for line in lines)
+
+
+def test_what_is_said_breaks_at_spaces_and_commands_stand_alone(tmp_path: Path) -> None:
+    studies = searched(tmp_path, 4)
+    trial = next(trial for trial in studies.table if not trial.ended)
+    reason = "a reason of many words that does not fit into one line of a terminal of eighty columns"
+    studies.record({"trial": trial.id, "status": "failed", "reason": reason})
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, soft_wrap=True, highlight=False)
+    screen = display.LiveDisplay(console)
+    with console.capture() as captured:
+        screen.say(display.failures(studies.table, RunFolder(tmp_path / "a folder with a name that is long" / "run")))
+    *lines, command = captured.get().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+    assert f"1 trial failed, {trial.id}: {reason}; --retry-failed runs" in " ".join(lines)
+    assert command == f"    emoray show '{tmp_path}/a folder with a name that is long/run' {trial.id}"
