@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from emoray import intact, leaderboard, ownership, registry, run_folder, storage, strict_yaml, trials
+from emoray import candidates, intact, leaderboard, ownership, registry, run_folder, storage, strict_yaml, trials
 from emoray.config import SearchSettings
 from emoray.errors import UserError
 from emoray.overview import best_trial, counts, natural, sparkline
@@ -170,7 +170,7 @@ def _search(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _state(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -> str:
     """`running` where a process holds the run; else `finished` with a report of all its trials, and without one
-    `not finalized` or, where the search has not ended either, `unfinished`."""
+    `unfinished` where the search has not ended, `failed` where no trial came through, or `not finalized`."""
     if ownership.is_owned(folder.path):
         return "running"
     if not all(trial.ended for trial in table):
@@ -178,7 +178,9 @@ def _state(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -
     # An older emoray did not note what was there when it finalized.
     if finalized and finalized.get("searched") in (None, table.reached()) and folder.report.exists():
         return "finished"
-    return NOT_FINALIZED if len(table.trials) >= _wanted(folder) else "unfinished"
+    if len(table.trials) < _wanted(folder):
+        return "unfinished"
+    return NOT_FINALIZED if candidates.trained(table) else "failed"
 
 
 def _finalized(folder: RunFolder) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from emoray import cli, config, trials
 from emoray.run_folder import RunFolder, write_text
 from emoray.studies import Studies
+from emoray.trials import TrialTable
 from tests.test_display import searched
 
 
@@ -135,6 +136,18 @@ def finalized(folder: Path, name: str, soup: bool) -> None:
     told |= {"searched": trials.restore(RunFolder(folder)).reached()}
     write_text(folder / "ensemble.json", json.dumps(told))
     write_text(folder / "report.html", "")
+
+
+def test_a_run_all_of_whose_trials_failed_has_nothing_to_finalize(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "run" / "sweep.yaml", "models: [{name: lenet, trials: 1}]")
+    studies = Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+    trial = studies.next()
+    assert trial is not None
+    studies.record({"trial": trial.id, "status": "failed", "reason": "no"})
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    assert "run  failed  1/1" in capsys.readouterr().out
 
 
 def ended(tmp_path: Path) -> Studies:
