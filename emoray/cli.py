@@ -7,16 +7,18 @@ import argparse
 import csv
 import errno
 import os
-import random
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from emoray import __version__, catalogue, config, intact, listing, registry, space, storage, sweep
+from emoray import __version__, catalogue, config, intact, listing, run_folder, storage, sweep, text
 from emoray.errors import Stopped, SweepFailed, UserError
 from emoray.s3 import RemoteError
+from emoray.storage import AnyPath
+
+LISTED = 5
+"""Files that could not be used, of those that a person is told on a terminal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
     except UserError as error:
-        print(f"error: {listing.printable(str(error))}", file=sys.stderr)
+        _complain(f"error: {listing.printable(str(error))}")
         return 2
     except SweepFailed as error:
-        print(f"failed: {listing.printable(str(error))}", file=sys.stderr)
+        _complain(f"failed: {listing.printable(str(error))}")
         return 1
     except (Stopped, KeyboardInterrupt) as error:
         given = sys.argv[1:] if argv is None else argv
-        print(f"\nstopped{_going_on(given, isinstance(error, Stopped))}", file=sys.stderr)
+        _complain(f"\nstopped{_going_on(given, isinstance(error, Stopped))}")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has seen enough
@@ -43,11 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         told = f"{broken.filename or 'the disk'}: {broken.strerror}"
         if isinstance(broken, RemoteError) and arguments.run is not _sweep:
-            print(f"error: {told}", file=sys.stderr)
+            _complain(f"error: {told}")
             return 2
-        print(f"failed: {told}; {storage.remedy(told)}", file=sys.stderr)
+        _complain(f"failed: {told}; {storage.remedy(told)}")
         return 1
     return 0
+
+
+def _complain(told: str) -> None:
+    print(text.wrapped(told, text.width_of(sys.stderr)), file=sys.stderr)
+
+
+def _run(given: str) -> AnyPath:
+    return run_folder.meant(storage.at(given))
 
 
 def _going_on(given: Sequence[str], begun: bool) -> str:
@@ -61,7 +71,7 @@ def _going_on(given: Sequence[str], begun: bool) -> str:
     if not begun and not of_a_run:
         return "; nothing was trained"
     again = [*(word for word in given if word not in of_a_run), *(["--resume"] if begun else of_a_run)]
-    return f"; what was trained is kept. Go on with:\n  {shlex.join(['emoray', *again])}"
+    return f"; what was trained is kept. Go on with:\n{text.CODE}{shlex.join(['emoray', *again])}"
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
@@ -119,7 +129,10 @@ def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_finalize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("finalize", help="choose the ensemble of a run again and write its report")
     parser.add_argument(
-        "run_folder", metavar="RUN", type=storage.at, help="a run folder, such as runs/quickstart or s3://..."
+        "run_folder",
+        metavar="RUN",
+        type=_run,
+        help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="other settings: --set finalize.tta=ten_crop"
@@ -133,7 +146,10 @@ def _add_finalize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("predict", help="classify image files with the ensemble of a run, as CSV")
     parser.add_argument(
-        "run_folder", metavar="RUN", type=storage.at, help="a run folder, such as runs/quickstart or s3://..."
+        "run_folder",
+        metavar="RUN",
+        type=_run,
+        help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="PNG, JPEG, WebP or BMP files")
     _add_run_components(parser)
@@ -157,7 +173,7 @@ def _add_augment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("runs", help="list runs with their state, best score and age")
     parser.add_argument(
-        "folder", metavar="FOLDER", type=storage.at, nargs="?", default=Path("runs"), help="default: runs"
+        "folder", metavar="FOLDER", type=storage.at, nargs="?", default=run_folder.USUAL, help="default: runs"
     )
     parser.set_defaults(run=lambda arguments: print(listing.runs(arguments.folder)))
 
@@ -165,7 +181,10 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("show", help="print a run's leaderboard, or a trial's settings, curve and error")
     parser.add_argument(
-        "run_folder", metavar="RUN", type=storage.at, help="a run folder, such as runs/quickstart or s3://..."
+        "run_folder",
+        metavar="RUN",
+        type=_run,
+        help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
     parser.add_argument("trial", metavar="TRIAL", nargs="?", help="a trial of it, such as lenet-001")
     parser.set_defaults(run=_show)
@@ -191,7 +210,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _show(arguments: argparse.Namespace) -> None:
     folder, trial = arguments.run_folder, arguments.trial
-    print(listing.run(folder) if trial is None else listing.trial(folder, trial))
+    print(listing.run(folder, text.width_of(sys.stdout)) if trial is None else listing.trial(folder, trial))
 
 
 def _finalize(arguments: argparse.Namespace) -> None:
@@ -201,7 +220,6 @@ def _finalize(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of GPUs that are not there
     from emoray import predict  # Keras takes seconds to import
 
     told = predict.files(arguments.run_folder, arguments.images, arguments.run_components)
@@ -210,46 +228,23 @@ def _predict(arguments: argparse.Namespace) -> None:
     for file, row in zip(told.files, told.probabilities, strict=True):
         writer.writerow([file, told.classes[row.argmax()], f"{row.max():.4f}", *(f"{p:.4f}" for p in row)])
     if told.unusable:
-        listed = "; ".join(f"{file}: {reason}" for file, reason in told.unusable.items())
-        raise UserError(f"{len(told.unusable)} of {len(arguments.images)} files could not be used: {listed}")
+        listed = _listed([f"{file}: {reason}" for file, reason in told.unusable.items()])
+        raise UserError(f"{len(told.unusable)} of {len(arguments.images)} files could not be used:\n{listed}")
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """The first lines, and how to have all of them, where people look on; else all."""
+    shown = lines if len(lines) <= LISTED + 1 or not sys.stderr.isatty() else lines[:LISTED]
+    more = len(lines) - len(shown)
+    last = [f"and {more} more; behind the command, 2> unusable.txt writes all of them to a file"] if more else []
+    return "\n".join(f"  {line}" for line in [*shown, *last])
 
 
 def _augment(arguments: argparse.Namespace) -> None:
-    from PIL import Image
+    from emoray import sheets  # OpenCV and its like take a moment to import
 
-    from emoray.data import contact_sheet, preview
-
-    loaded = config.load(arguments.file, arguments.set)
-    images = preview.images(loaded.data, loaded.seed, 8)
-    listed = list(augmentations(loaded))
-    if not listed:
-        raise UserError(f"{arguments.file}: no model of it has an 'augment' list")
-    draw = contact_sheet.component_sheet if arguments.each else contact_sheet.contact_sheet
-    with registry.importable(loaded.import_path):
-        sheets = [Image.fromarray(draw(images, components, seed=loaded.seed)) for components in listed]
-    for number, (components, sheet) in enumerate(zip(listed, sheets, strict=True)):
-        name = arguments.out if number == 0 else arguments.out.with_stem(f"{arguments.out.stem}-{number + 1}")
-        try:
-            sheet.save(name)
-        except (OSError, ValueError) as error:
-            raise UserError(f"--out {name}: {error}; name a .png file in a folder that can be written") from None
-        print(f"{name}: {', '.join(component['name'] for component in components)}")
-
-
-def augmentations(loaded: config.Sweep) -> Iterator[list[dict[str, Any]]]:
-    """Different `augment` lists of a sweep: some drawn from the space of each study."""
-    seen: list[Any] = []
-    for study in loaded.studies:
-        for number in range(4):
-            drawn = space.draw(study.space["augment"], _at_random(number))
-            if drawn and drawn not in seen and (number == 0 or len(seen) < 4):
-                seen.append(drawn)
-                yield drawn
-
-
-def _at_random(seed: int) -> Callable[[str, space.Sampler], Any]:
-    rng = random.Random(seed)
-    return lambda name, sampler: space.at(sampler, rng.random())
+    for told in sheets.draw(config.load(arguments.file, arguments.set), arguments.out, arguments.each):
+        print(told)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:

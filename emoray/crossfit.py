@@ -5,38 +5,24 @@ penalty, method - is chosen anew inside every fold, from the other folds alone, 
 natural (log-loss is positive, lower is better); gains are positive where the ensemble is better, whatever the metric.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from emoray import calibration, metrics
+from emoray import calibration, metrics, registry
 from emoray.blend import Blend
+from emoray.bootstrap import Interval, interval, numbered, resampled
 from emoray.errors import UserError
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
-DRAWS = 2000
-"""Bootstrap samples: the end of a 95 % interval then varies by about 3 % of its width."""
-
-
-class Method(Protocol):
-    """A member of the family `ensemble`, its settings bound."""
-
-    def __call__(self, probabilities: Floats, labels: Integers, metric: str, /) -> Blend: ...
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its bootstrap interval; NaN where the metric has no value."""
-
-    estimate: float
-    low: float
-    high: float
+Method = Callable[..., Blend]
+"""A member of the family `ensemble`, its settings bound: probabilities, labels, metric and, where it splits the images
+once more, their groups to a blend."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +46,19 @@ class Report:
     images: int
     folds: int
     temperatures: tuple[float, ...]
+    members: tuple[float, ...]
+    """The score of each member alone on all images, at its temperature: what `single` chooses by."""
     methods: dict[str, Entry] = field(default_factory=dict)
     out_of_fold: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
     """Each method's predictions (n, classes) of images that it was not fitted to; not part of `to_json`."""
+    draws: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
+    """Each method's out-of-fold values on the same resamples of the images; not part of `to_json`."""
+
+    def gain(self, method: str, over: str, level: float) -> Interval:
+        """How much better one method does than another on images that neither was fitted to."""
+        sign = -1.0 if self.metric == "log_loss" else 1.0
+        estimate = sign * (self.methods[method].cross_fitted - self.methods[over].cross_fitted)
+        return interval(estimate, self.draws[method] - self.draws[over], level)
 
     def predict(self, method: str, probabilities: Floats) -> NDArray[np.float32]:
         """Uncalibrated probabilities (members, n, classes) to the method's prediction (n, classes)."""
@@ -76,6 +72,7 @@ class Report:
             "images": self.images,
             "folds": self.folds,
             "temperatures": list(self.temperatures),
+            "members": list(self.members),
             "methods": entries,
         }
 
@@ -107,11 +104,15 @@ def evaluate(
     folds = int(fold_of.max()) + 1
     names = list(methods)
 
-    scales, blends = _fit(probabilities, labels, methods, metric, np.arange(len(labels)), calibrate)
+    scales, blends = _fit(probabilities, labels, methods, metric, np.arange(len(labels)), calibrate, groups)
     in_sample = [
         metrics.value(metric, labels, predicted) for predicted in _predict(blends, probabilities, scales, slice(None))
     ]
-    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, calibrate)
+    alone = [
+        metrics.value(metric, labels, calibration.calibrated(member[None], [scale])[0])
+        for member, scale in zip(probabilities, scales, strict=True)
+    ]
+    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, calibrate, groups)
 
     values = [metrics.value(metric, labels, predicted) for predicted in out_of_fold]
     draws = resampled(metric, labels, out_of_fold, seed, groups)
@@ -123,16 +124,32 @@ def evaluate(
             in_sample=sign * in_sample[i],
             in_sample_gain=in_sample[i] - in_sample[first],
             cross_fitted=sign * values[i],
-            gain_over_single=_interval(values[i] - values[first], draws[:, i] - draws[:, first], level),
-            gain_over_uniform=_interval(values[i] - values[second], draws[:, i] - draws[:, second], level),
+            gain_over_single=interval(values[i] - values[first], draws[:, i] - draws[:, first], level),
+            gain_over_uniform=interval(values[i] - values[second], draws[:, i] - draws[:, second], level),
         )
         for i, name in enumerate(names)
     }
-    return Report(metric, len(labels), folds, scales, entries, dict(zip(names, out_of_fold, strict=True)))
+    return Report(
+        metric,
+        images=len(labels),
+        folds=folds,
+        temperatures=scales,
+        members=tuple(sign * value for value in alone),
+        methods=entries,
+        out_of_fold=dict(zip(names, out_of_fold, strict=True)),
+        draws=dict(zip(names, draws.T, strict=True)),
+    )
 
 
 def best_over_uniform(
-    probabilities: Floats, labels: Integers, methods: Mapping[str, Method], metric: str, *, folds: int, seed: int
+    probabilities: Floats,
+    labels: Integers,
+    methods: Mapping[str, Method],
+    metric: str,
+    *,
+    folds: int,
+    seed: int,
+    groups: Integers | None = None,
 ) -> str:
     """The name of the method whose cross-fitted gain over `uniform` is the largest of those that are surely positive.
 
@@ -140,70 +157,25 @@ def best_over_uniform(
     `probabilities` are taken as they are; as for `evaluate` otherwise.
     """
     labels = np.asarray(labels, np.int64)
-    metric = _check(probabilities, labels, methods, metric)
+    metric = _check(probabilities, labels, methods, metric, groups)
     level = 1.0 - 0.05 / (len(methods) - 1)
-    fold_of = stratified_folds(labels, folds, seed)
-    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, calibrate=False)
+    fold_of = stratified_folds(labels, folds, seed, groups)
+    out_of_fold = _out_of_fold(probabilities, labels, methods, metric, fold_of, False, groups)
     values = np.array([metrics.value(metric, labels, predicted) for predicted in out_of_fold])
-    draws = resampled(metric, labels, out_of_fold, seed)
+    draws = resampled(metric, labels, out_of_fold, seed, groups)
     uniform = list(methods).index("uniform")
     gains = {
-        name: _interval(values[i] - values[uniform], draws[:, i] - draws[:, uniform], level)
+        name: interval(values[i] - values[uniform], draws[:, i] - draws[:, uniform], level)
         for i, name in enumerate(methods)
     }
     sure = [name for name, gain in gains.items() if gain.low > 0]
     return max(sure, key=lambda name: gains[name].estimate, default="uniform")
 
 
-def bootstrap_interval(
-    labels: Integers, probabilities: Floats, metric: str, *, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """The natural score of a prediction (n, classes) with its interval over images, as for the test split.
-
-    `metric` as in `metrics.value`, a recall by index. Percentile bootstrap (Efron 1979).
-    """
-    sign = -1.0 if metric == "log_loss" else 1.0
-    metric = metrics.by_index(metric, None, probabilities.shape[1])
-    labels = np.asarray(labels, np.int64)
-    draws = resampled(metric, labels, probabilities[None], seed)[:, 0]
-    return _interval(sign * metrics.value(metric, labels, probabilities), sign * draws, level)
-
-
-def resampled(
-    metric: str, labels: Integers, predictions: Floats, seed: int, groups: Integers | None = None
-) -> NDArray[np.float64]:
-    """`metrics.value` of `predictions` (k, n, classes) on `DRAWS` resamples of the images: (draws, k), paired.
-
-    Metrics of a confusion matrix are not evaluated image by image: resampling n images is one multinomial draw over the
-    distinct combinations of (label, all predictions), whose counts then add up to each prediction's confusion matrix.
-    Images of one group are drawn together: a group of several is a combination of its own.
-    """
-    rng, (_, n, classes) = np.random.default_rng(seed), predictions.shape
-    of, sizes = _numbered(groups, n)
-    if metric == "log_loss":
-        likelihoods = np.stack([metrics.log_likelihoods(labels, p) for p in predictions], axis=1)
-        sums = np.stack([np.bincount(of, column) for column in likelihoods.T], axis=1)
-        drawn = (_counts(rng, block, len(sizes)) for block in _blocks(len(sizes)))
-        return np.concatenate([counts @ sums / (counts @ sizes)[:, None] for counts in drawn])
-    cells = np.stack([labels * classes + p.argmax(axis=1) for p in predictions])
-    codes = np.unique(cells[0], return_inverse=True)[1]
-    for row in cells[1:]:  # coded anew each time, so that the codes never overflow
-        codes = np.unique(codes * classes**2 + row, return_inverse=True)[1]
-    several = sizes[of] > 1
-    codes[several] = n + of[several]
-    _, first, kinds = np.unique(codes, return_index=True, return_inverse=True)
-    counted = np.unique(np.concatenate([first, np.flatnonzero(several)]))
-    frequencies = np.bincount(kinds[np.unique(of, return_index=True)[1]])
-    indicators = [
-        sparse.csr_array((np.ones(len(counted)), (row[counted], kinds[counted])), shape=(classes**2, len(first)))
-        for row in cells
-    ]
-    result = []
-    for block in _blocks(len(first)):
-        drawn_kinds = rng.multinomial(len(sizes), frequencies / len(sizes), size=block).T.astype(np.float64)
-        counts = [(indicator @ drawn_kinds).T.reshape(block, classes, classes) for indicator in indicators]
-        result.append(metrics.from_confusion(metric, np.stack(counts, axis=1)))
-    return np.concatenate(result)
+def fit(method: Method, probabilities: Floats, labels: Integers, metric: str, groups: Integers | None) -> Blend:
+    """The blend of a method, which is handed the groups (n,) of the images where it takes them."""
+    handed = (probabilities, labels, metric, groups)
+    return method(*handed[: registry.takes(method)])
 
 
 def stratified_folds(labels: Integers, folds: int, seed: int, groups: Integers | None = None) -> NDArray[np.int64]:
@@ -212,20 +184,12 @@ def stratified_folds(labels: Integers, folds: int, seed: int, groups: Integers |
     That is of groups (n,) where they are given, each counted once and by the label of its first image. There are never
     more folds than groups.
     """
-    of, sizes = _numbered(groups, len(labels))
+    of, sizes = numbered(groups, len(labels))
     firsts = labels[np.unique(of, return_index=True)[1]]
     order = np.lexsort((np.random.default_rng(seed).random(len(sizes)), firsts))
     fold_of = np.empty(len(sizes), np.int64)
     fold_of[order] = np.arange(len(sizes)) % min(folds, len(sizes))
     return fold_of[of]
-
-
-def _numbered(groups: Integers | None, n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The group of each image, from 0 on, and the sizes of the groups; without any each image is its own."""
-    if groups is None:
-        return np.arange(n), np.ones(n, np.intp)
-    _, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    return of, sizes
 
 
 def _check(
@@ -239,7 +203,7 @@ def _check(
     members, n, classes = probabilities.shape
     if len(labels) != n or not members:
         raise ValueError(f"{len(labels)} labels for predictions of shape {probabilities.shape}")
-    different = len(_numbered(groups, n)[1])
+    different = len(numbered(groups, n)[1])
     if different < 2:
         raise UserError(
             f"data.split.selection: leaves {different} different images to choose an ensemble on; "
@@ -260,12 +224,13 @@ def _out_of_fold(
     metric: str,
     fold_of: Integers,
     calibrate: bool,
+    groups: Integers | None,
 ) -> NDArray[np.float32]:
     """Each method's predictions of the images of each fold, fitted to the other folds: (methods, n, classes)."""
     result = np.empty((len(methods), *probabilities.shape[1:]), np.float32)
     for fold in range(int(fold_of.max()) + 1):
         rest, out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        scales, blends = _fit(probabilities, labels, methods, metric, rest, calibrate)
+        scales, blends = _fit(probabilities, labels, methods, metric, rest, calibrate, groups)
         result[:, out] = _predict(blends, probabilities, scales, out)
     return result
 
@@ -277,6 +242,7 @@ def _fit(
     metric: str,
     rows: NDArray[np.intp],
     calibrate: bool,
+    groups: Integers | None,
 ) -> tuple[tuple[float, ...], list[Blend]]:
     """Temperatures and blends from `rows` alone."""
     if not calibrate:
@@ -285,7 +251,8 @@ def _fit(
     else:
         scales = calibration.temperatures(probabilities, labels, rows)
         pool = calibration.calibrated(probabilities, scales, rows)
-    return scales, [method(pool, labels[rows], metric) for method in methods.values()]
+    grouped = None if groups is None else groups[rows]
+    return scales, [fit(method, pool, labels[rows], metric, grouped) for method in methods.values()]
 
 
 def _predict(
@@ -300,23 +267,3 @@ def _predict(
         for blend, into in zip(blends, result, strict=True):
             into[block] = blend.predict(pool)
     return result
-
-
-def _blocks(width: int) -> list[int]:
-    """`DRAWS` in parts of which each, with `width` numbers a draw, takes a few MB."""
-    size = max(1, 200_000 // width)
-    return [min(size, DRAWS - start) for start in range(0, DRAWS, size)]
-
-
-def _counts(rng: np.random.Generator, draws: int, n: int) -> NDArray[np.float64]:
-    """How often each image occurs in each of `draws` resamples, (draws, n)."""
-    images = rng.integers(0, n, (draws, n)) + np.arange(draws)[:, None] * n
-    return np.bincount(images.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
-
-
-def _interval(estimate: float, draws: NDArray[np.float64], level: float) -> Interval:
-    known = draws[~np.isnan(draws)]
-    if not len(known):
-        return Interval(float(estimate), float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(estimate), float(low), float(high))

@@ -1,19 +1,20 @@
 """What a person sees while a sweep runs: a live table on a terminal, plain lines in a log."""
 
+import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
 
-from emoray import readings
 from emoray.overview import clock, data_wait, natural, overview
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
+from emoray.text import CODE, width_of, wrapped
 from emoray.trial_state import FAILED, Trial
 
 REFRESH_SECONDS = 0.25
@@ -21,6 +22,10 @@ REFRESH_SECONDS = 0.25
 
 class Display(Protocol):
     """Shows messages and, as a context, the state of the search."""
+
+    @property
+    def width(self) -> int | None:
+        """The columns that a line may have; None where it may have any number."""
 
     def say(self, message: str) -> None: ...
 
@@ -44,8 +49,12 @@ class PlainDisplay:
         self.began = time.monotonic()
         self.shown = Shown()
 
+    @property
+    def width(self) -> int | None:
+        return width_of(sys.stdout)
+
     def say(self, message: str) -> None:
-        print(f"[{clock(time.monotonic() - self.began)}] {message}", flush=True)
+        print(wrapped(f"[{clock(time.monotonic() - self.began)}] {message}", self.width), flush=True)
 
     def update(self, studies: Studies) -> None:
         for line in self.shown.news(studies):
@@ -89,8 +98,12 @@ class LiveDisplay:
         self.shown = Shown()
         self.live: Live | None = None
 
+    @property
+    def width(self) -> int | None:
+        return self.console.size.width
+
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False)
+        self.console.print(wrapped(message, self.width), markup=False)
 
     def update(self, studies: Studies) -> None:
         for notice in self.shown.told(studies):
@@ -118,10 +131,10 @@ def failures(table: Iterable[Trial], folder: RunFolder) -> str:
     failed = [trial for trial in table if trial.status == FAILED]
     if not failed:
         return ""
-    count = f"{len(failed)} trial{'s' if len(failed) > 1 else ''} failed"
+    told = f"{len(failed)} trials failed, the first, " if len(failed) > 1 else "1 trial failed, "
+    more = f"{CODE}emoray show {shlex.quote(str(folder.path))} {failed[0].id}"
     return (
-        f"{count}, {failed[0].id}: {failed[0].reason}; emoray show {folder.path} {failed[0].id} tells more, and "
-        "--retry-failed runs what failed again"
+        f"{told}{failed[0].id}: {failed[0].reason}; --retry-failed runs what failed again, and this tells more:\n{more}"
     )
 
 
@@ -153,48 +166,6 @@ def about(manifest: Mapping[str, Any]) -> str:
         )
         told.append(f"images that occur in another split too: {listed} ({what}; see data.leaks)")
     return "; ".join(told)
-
-
-def closing(candidates: Sequence[Trial], ensemble: Mapping[str, Any], folder: RunFolder) -> str:
-    """The leaderboard, what the ensemble gains, and where the report lies."""
-    metric, named = ensemble["metric"], ensemble["method"]
-    if ensemble["picked"] != named:
-        named = f"{named} ({ensemble['picked']})"
-    weights: dict[str, float | None] = {}
-    for member in ensemble["candidates"]:  # a trial may stand there twice, once as a soup
-        both = (weights.get(member["trial"]), member["weight"])
-        weights[member["trial"]] = None if member["weight"] is None else sum(weight or 0.0 for weight in both)
-    width = max(len(trial.id) for trial in candidates)
-    lines = ["", f"{'rank':>4}  {'trial':<{width}}  {'validation ' + metric:>22}  {'epochs':>6}  {'weight':>6}"]
-    for rank, trial in enumerate(candidates, 1):
-        score, epochs, weight = natural(trial, metric), len(trial.history), weights[trial.id]
-        part = "-" if weight is None else f"{weight:.3f}"
-        lines.append(f"{rank:>4}  {trial.id:<{width}}  {score:>22}  {epochs:>6}  {part:>6}")
-    if ensemble["recommended"] != "ensemble":
-        lines.append(f"weight: part in the fitted {named} ensemble (not recommended)")
-    test, several = ensemble["test"], readings.told(ensemble["test_reads"])
-    unseen = "" if several else " that nothing was chosen on"
-    lines += ["", f"on {test['images']:,} test images{unseen} (95 % intervals):"]
-    for shown in dict.fromkeys(["accuracy", metric if metric in test["ensemble"] else "macro_f1"]):
-        single, blend, gain = test["best_single"][shown], test["ensemble"][shown], test["gain"][shown]
-        lines.append(
-            f"  {shown:<18} best single {_interval(single)}   {named} ensemble {_interval(blend)}   "
-            f"gain {_interval(gain, '+')}"
-        )
-    lines += [several] if several else []
-    used = ensemble["members"]
-    what = f"{used[0].get('name', used[0]['trial'])} alone" if len(used) == 1 else f"the ensemble of {len(used)} models"
-    gain = ensemble["methods"][ensemble["method"]]["gain_over_single"]
-    lines += ["", f"use {what}: on selection images left out of the fit the ensemble gains {_interval(gain, '+')}"]
-    lines += [f"report: {folder.report}"]
-    return "\n".join(lines)
-
-
-def _interval(interval: Mapping[str, float | None], sign: str = "") -> str:
-    numbers = [
-        f"{interval[key]:{sign}.4f}" if interval[key] is not None else "-" for key in ("estimate", "low", "high")
-    ]
-    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
 def _line(trial: Trial, studies: Studies) -> str:

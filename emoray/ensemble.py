@@ -1,8 +1,9 @@
 """Ensemble methods: calibrated probabilities of the members in, a `Blend` out.
 
 Every function takes `probabilities` float32 (members, n, classes), `labels` (n,) and the name of the `metric` to choose
-by (`emoray.metrics.value`; a recall by index of the class). What they score on the data that they were fitted to
-flatters them: only `emoray.crossfit.evaluate` says what they gain. Nothing here copies the whole pool.
+by (`emoray.metrics.value`; a recall by index of the class). Those that split the images once more also take `groups`
+(n,), equal for images that stay together, as copies of each other do. What they score on the data that they were fitted
+to flatters them: only `emoray.crossfit.evaluate` says what they gain. Nothing here copies the whole pool.
 """
 
 import numpy as np
@@ -95,7 +96,13 @@ def cma_es(
 
 
 def stacking(
-    probabilities: Floats, labels: Integers, metric: str, *, penalty: Positive | None = None, top_k: Count = 16
+    probabilities: Floats,
+    labels: Integers,
+    metric: str,
+    groups: Integers | None = None,
+    *,
+    penalty: Positive | None = None,
+    top_k: Count = 16,
 ) -> Blend:
     """A multinomial regression on the log-probabilities of the `top_k` best members: wants thousands of images.
 
@@ -111,7 +118,7 @@ def stacking(
         ratios = log_ratios(probabilities[m])
         features[:, position * classes : (position + 1) * classes] = ratios
         offset += ratios / np.float32(len(chosen))
-    theta = _ridge_path(features, offset, labels, penalty)
+    theta = _ridge_path(features, offset, labels, penalty, groups)
     coefficients = np.zeros((members, classes, classes))
     coefficients[chosen] = theta[:-1].reshape(len(chosen), classes, classes) + np.eye(classes) / len(chosen)
     matrices = tuple(tuple(tuple(map(float, row)) for row in matrix) for matrix in coefficients)
@@ -119,19 +126,26 @@ def stacking(
 
 
 def auto(
-    probabilities: Floats, labels: Integers, metric: str, *, folds: Count = 3, seed: NonNegativeCount = 0
+    probabilities: Floats,
+    labels: Integers,
+    metric: str,
+    groups: Integers | None = None,
+    *,
+    folds: Count = 3,
+    seed: NonNegativeCount = 0,
 ) -> Blend:
     """The uniform mean, unless another method's cross-fitted gain over it is surely positive: then the best of those.
 
     Surely: the lower bound of its 95 % interval, at a level corrected for the number of methods that are compared.
     Of `MANY` images or more two folds are enough, in less time and memory.
     """
-    if len(labels) < 2 or folds < 2:
+    different = len(labels if groups is None else np.unique(groups))
+    if different < 2 or folds < 2:
         return uniform(probabilities, labels, metric)
     methods = {"uniform": uniform, "single": single, "greedy": greedy, "log_loss": log_loss, "stacking": stacking}
     folds = 2 if len(labels) >= MANY else folds
-    best = crossfit.best_over_uniform(probabilities, labels, methods, metric, folds=folds, seed=seed)
-    return methods[best](probabilities, labels, metric)
+    best = crossfit.best_over_uniform(probabilities, labels, methods, metric, folds=folds, seed=seed, groups=groups)
+    return crossfit.fit(methods[best], probabilities, labels, metric, groups)
 
 
 def _blend(method: str, weights: Array) -> Blend:
@@ -240,17 +254,19 @@ def _simplex(points: Array) -> Array:
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-def _ridge_path(features: Floats, offset: Floats, labels: Integers, penalty: float | None) -> Array:
+def _ridge_path(
+    features: Floats, offset: Floats, labels: Integers, penalty: float | None, groups: Integers | None
+) -> Array:
     """The regression at `penalty`, or at the best of 10, 1, ... 0.001 by cross-validated log-loss."""
     everything = np.ones(len(labels), bool)
     zero = np.zeros((features.shape[1] + 1, offset.shape[1]))
     if penalty is None:
-        penalty = _choose_penalty(features, offset, labels, zero)
+        penalty = _choose_penalty(features, offset, labels, zero, groups)
     return solvers.softmax_regression(features, offset, labels, penalty, everything, zero)
 
 
-def _choose_penalty(features: Floats, offset: Floats, labels: Integers, zero: Array) -> float:
-    fold_of = crossfit.stratified_folds(labels, min(3, len(labels)), seed=0)
+def _choose_penalty(features: Floats, offset: Floats, labels: Integers, zero: Array, groups: Integers | None) -> float:
+    fold_of = crossfit.stratified_folds(labels, min(3, len(labels)), 0, groups)
     thetas = [zero] * (fold_of.max() + 1 if len(labels) < 5000 else 1)  # of thousands of images one fold is enough
     best, lowest = 10.0, np.inf
     for penalty in (10.0, 1.0, 0.1, 0.01, 0.001) if fold_of.max() > 0 else ():

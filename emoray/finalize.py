@@ -77,7 +77,7 @@ def run(
         progress(note)
     progress("fitting the ensemble on the selection split")
     ensemble = _plain(_ensemble(folder, sweep, held_out, predicted))
-    ensemble |= {"left_out": [vars(one) for one in left_out], "notes": notes}
+    ensemble |= {"left_out": [vars(one) for one in left_out], "notes": notes, "searched": table.reached()}
     ensemble["test_reads"] = readings.added(folder, ensemble["finalize"], [c.name for c in predicted.candidates])
     write_json(folder.ensemble, ensemble)
     _write_leaderboard(folder, predicted.candidates, ensemble)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoray import quiet
 from emoray.errors import UserError
 from emoray.s3 import RemoteError
 from emoray.storage import AnyPath
@@ -29,6 +30,8 @@ def load(trial: AnyPath, files: Sequence[AnyPath], image_shape: tuple[int, int, 
 
     Raises UserError where a file is missing, damaged or of another model.
     """
+    with quiet.importing_tensorflow():
+        import keras  # noqa: F401
     try:
         model = checkpoint.load_model(trial, image_shape, classes)
         if len(files) > 1:

@@ -1,23 +1,30 @@
 """`emoray runs` and `emoray show`: what run folders hold, as text. Read from the folders alone, also while one runs."""
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from emoray import intact, ownership, registry, storage, strict_yaml, trials
+from emoray import candidates, intact, leaderboard, ownership, registry, run_folder, storage, strict_yaml, trials
 from emoray.config import SearchSettings
 from emoray.errors import UserError
 from emoray.overview import best_trial, counts, natural, sparkline
 from emoray.run_folder import RunFolder
 from emoray.storage import AnyPath
+from emoray.text import CODE, in_columns, wrapped
 from emoray.trial_state import FAILED, Trial
 from emoray.trials import TrialTable
 
+NOT_FINALIZED = "not finalized"
+"""The state of a run whose search has ended, and of whose result nothing was made."""
+HOW_TO_FINALIZE = "Its search has ended, and nothing was chosen from it yet. This chooses, and writes the report:"
 LISTED = 50
 """Trials of a leaderboard."""
+_CURVE = 12
+"""Epochs of a curve beside a trial."""
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 """What reading a file raises that is cut off or holds something else."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
@@ -38,28 +45,51 @@ def runs(place: AnyPath) -> str:
         except (UserError, *_UNREADABLE) as error:  # one that cannot be read must not hide the others
             rows.append((folder.path.name, "damaged", "-", "-", _age(folder)))
             damaged.append(f"{folder.path.name} is damaged: {' '.join(str(error).split())}")
-    return printable("\n".join([_columns(rows), *damaged]))
+    if any(state == NOT_FINALIZED for _, state, *_ in rows):
+        damaged.append(f"{NOT_FINALIZED}: the search has ended; `emoray finalize RUN` chooses and writes the report")
+    return printable("\n".join([in_columns(rows), *damaged]))
 
 
-def run(path: AnyPath) -> str:
-    """The leaderboard of a run's trials, and why others failed."""
+def run(path: AnyPath, width: int | None = None) -> str:
+    """The leaderboard of a run's trials, and why others failed; names are shortened to hold `width`."""
     folder = _opened(path)
-    table, metric = trials.restore(folder), _metric(folder)
-    every = list(table)
+    table, finalized = trials.restore(folder), _finalized(folder)
+    every, state = list(table), _state(folder, table, finalized)
     listed = " · ".join(f"{count} {status}" for status, count in counts(every).items() if count)
-    lines = [f"{folder.path}: {_state(folder, table)}, {listed or 'no trials yet'}, changed {_age(folder)} ago", ""]
-    scored = sorted((t for t in every if natural(t, metric)), key=lambda trial: -max(trial.curve))
-    rows = [("rank", "trial", metric, "epochs", "status", "curve")]
-    for rank, trial in enumerate(scored[:LISTED], 1):
-        epochs = f"{len(trial.history)}/{trial.settings['epochs']}"
-        status = f"{trial.status}: {trial.failure}" if trial.failure else trial.status
-        rows.append((str(rank), trial.id, natural(trial, metric), epochs, status, sparkline(trial.curve, 24)))
-    lines.append(_columns(rows))
-    if len(scored) > LISTED:
-        lines.append(f"and {len(scored) - LISTED} more, in {folder.trials}")
+    told = [f"{folder.path}: {state}, {listed or 'no trials yet'}, changed {_age(folder)} ago"]
+    if state == NOT_FINALIZED:
+        told += [HOW_TO_FINALIZE, f"{CODE}emoray finalize {shlex.quote(str(folder.path))}"]
+    told += ["", *_leaderboard(every, finalized, _metric(folder), folder, width)]
     failed = [trial for trial in every if trial.status == FAILED]
-    lines += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
-    return printable("\n".join(lines))
+    told += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
+    return printable("\n".join(wrapped(line, width) for line in told))
+
+
+def _leaderboard(
+    every: Sequence[Trial], finalized: Mapping[str, Any], metric: str, folder: RunFolder, width: int | None
+) -> Iterator[str]:
+    """The scored trials, best first, and what finalizing has found out of them."""
+    scored = sorted((t for t in every if natural(t, metric)), key=lambda trial: -max(trial.curve))
+    try:
+        lines = leaderboard.lines(scored[:LISTED], finalized)
+    except _UNREADABLE:
+        lines = leaderboard.lines(scored[:LISTED], {})
+    chosen = any(line.selection is not None for line in lines)
+    rows = [("rank", "trial", metric, *(["selection "] if chosen else []), "epochs", "status", "curve")]
+    for line in lines:
+        shown, selection = line.trial, [line.score] if chosen else []
+        if line.rank is None:
+            rows.append(("", line.name, "", *selection, f"{line.averaged}", "averaged", ""))
+            continue
+        epochs = f"{len(shown.history)}/{shown.settings['epochs']}"
+        status = f"{shown.status}: {shown.failure}" if shown.failure else shown.status
+        row = (str(line.rank), shown.id, natural(shown, metric), *selection, epochs, status)
+        rows.append((*row, sparkline(shown.curve, _CURVE)))
+    yield in_columns(rows, width, names=1, right=range(2, 4) if chosen else (2,))
+    if any(line.chosen for line in lines):
+        yield leaderboard.WHY
+    if len(scored) > LISTED:
+        yield f"and {len(scored) - LISTED} more, in {folder.trials}"
 
 
 def trial(path: AnyPath, name: str) -> str:
@@ -78,7 +108,7 @@ def printable(text: str) -> str:
 
 def _row(folder: RunFolder) -> tuple[str, str, str, str, str]:
     table, metric = trials.restore(folder), _metric(folder)
-    best, state = best_trial(table), _state(folder, table)
+    best, state = best_trial(table), _state(folder, table, _finalized(folder))
     score = f"{metric} {natural(best, metric)}" if best is not None else "-"
     # A run that is finished has all its trials, even where a space held fewer than were asked for.
     total = len(table.trials) if state == "finished" else max(_wanted(folder), len(table.trials))
@@ -101,7 +131,7 @@ def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
         columns = ["epoch", "train_loss", *told, "learning_rate", "seconds", "data_wait"]
         present = [column for column in columns if column in shown.history[0]]
         rows = [tuple(present), *(tuple(f"{row[column]:.4g}" for column in present) for row in shown.history)]
-        yield _columns(rows)
+        yield in_columns(rows)
     error = folder.trial(shown.id) / "error.txt"
     if shown.status == FAILED and error.exists():
         yield ""
@@ -111,7 +141,7 @@ def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
 def _opened(path: AnyPath) -> RunFolder:
     folder = RunFolder(path)
     if not folder.sweep.exists():
-        raise UserError(f"{path} is no run folder: {folder.sweep} is missing; 'emoray runs' lists those that there are")
+        raise UserError(f"{path} is no run folder: {folder.sweep} is missing; {run_folder.suggestion(path)}")
     intact.links(path)
     return folder
 
@@ -138,12 +168,28 @@ def _search(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     return tree.get("search") or {}
 
 
-def _state(folder: RunFolder, table: TrialTable) -> str:
-    """`running` where a process holds the run; else `finished` with a report, or `unfinished`."""
+def _state(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -> str:
+    """`running` where a process holds the run; else `finished` with a report of all its trials, and without one
+    `unfinished` where the search has not ended, `failed` where no trial came through, or `not finalized`."""
     if ownership.is_owned(folder.path):
         return "running"
-    ended = all(trial.ended for trial in table)
-    return "finished" if ended and folder.ensemble.exists() else "unfinished"
+    if not all(trial.ended for trial in table):
+        return "unfinished"
+    # An older emoray did not note what was there when it finalized.
+    if finalized and finalized.get("searched") in (None, table.reached()) and folder.report.exists():
+        return "finished"
+    if len(table.trials) < _wanted(folder):
+        return "unfinished"
+    return NOT_FINALIZED if candidates.trained(table) else "failed"
+
+
+def _finalized(folder: RunFolder) -> dict[str, Any]:
+    """ensemble.json; {} where there is none that can be read."""
+    try:
+        found = json.loads(storage.text(folder.ensemble) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _changed(folder: RunFolder) -> float:
@@ -154,8 +200,3 @@ def _age(folder: RunFolder) -> str:
     seconds = max(0.0, time.time() - _changed(folder))
     name, size = next(((name, size) for name, size in _UNITS if seconds >= size), _UNITS[-1])
     return f"{seconds / size:.0f} {name}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

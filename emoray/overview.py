@@ -15,11 +15,16 @@ from rich.text import Text
 from emoray import space
 from emoray.config import Sweep
 from emoray.studies import Studies
+from emoray.text import shortened
 from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, Trial
 
 SHOWN = 12
 """Running trials that are shown where there is room."""
 _BARS = "▁▂▃▄▅▆▇█"
+_CURVE = 3
+"""The column of the curves among those of the running trials."""
+_NAME = 12
+"""What is kept of a name however little room there is."""
 _OTHER_LINES = 9
 """Of a terminal's height, what is not left for running trials."""
 
@@ -30,7 +35,7 @@ def overview(studies: Studies, elapsed: float, width: int, height: int = 24) -> 
     lines: list[Text | Table] = [_line(text, "bold") for text in _heads(studies, trials, elapsed)]
     best = best_trial(trials)
     if best is not None:
-        lines.append(_line(f"best {metric} {natural(best, metric)}  {best.id}, epoch {_best_epoch(best)}", "green"))
+        lines.append(_line(_best(best, metric, width), "green"))
         told = [f"{name} {value}" for name, value in drawn(best, studies.sweep).items()]
         lines += [_line(text, "dim") for text in _two_lines(told or ["nothing is drawn in its study"], width)]
     idle = waiting(studies)
@@ -148,8 +153,9 @@ def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterabl
     yield "  ".join(told)
 
 
-def _best_epoch(trial: Trial) -> int:
-    return int((trial.best or {}).get("epoch", 0))
+def _best(trial: Trial, metric: str, width: int) -> str:
+    told, epoch = f"best {metric} {natural(trial, metric)}  ", f", epoch {int((trial.best or {}).get('epoch', 0))}"
+    return f"{told}{shortened(trial.id, max(_NAME, width - len(told) - len(epoch)))}{epoch}"
 
 
 def _two_lines(parts: Sequence[str], width: int) -> list[str]:
@@ -167,14 +173,21 @@ def _line(text: str, style: str) -> Text:
 
 
 def _table(running: Sequence[Trial], metric: str, width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("trial", "epoch", metric, "curve", "images/s", "data wait"):
-        table.add_column(column, justify="left" if column in ("trial", "curve") else "right", no_wrap=True)
-    fixed = max(len(trial.id) for trial in running) + 9 + max(6, len(metric)) + 9 + 8 + 10
+    """The running trials; what a line has no room for is taken from the curves, then from the middle of the names."""
+    heads = ("trial", "epoch", metric, "curve", "images/s", "data wait")
+    rows = []
     for trial in running:
         rate = f"{trial.history[-1]['images_per_second']:,.0f}" if trial.history else ""
         waits = data_wait(trial.history[-1]) if trial.history else ""
         epochs = f"{len(trial.history)}/{trial.settings['epochs']}"
-        curve = sparkline(trial.curve, min(60, max(6, width - fixed)))
-        table.add_row(trial.id, epochs, natural(trial, metric), curve, rate, waits)
+        rows.append((trial.id, epochs, natural(trial, metric), "", rate, waits))
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    left = width - sum(widths) + widths[_CURVE] - 2 * (len(heads) - 1)
+    curve = min(60, max(6, left))
+    name = max(_NAME, widths[0] - max(0, curve - left))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(head, justify="left" if head in ("trial", "curve") else "right", no_wrap=True)
+    for trial, row in zip(running, rows, strict=True):
+        table.add_row(shortened(row[0], name), *row[1:_CURVE], sparkline(trial.curve, curve), *row[_CURVE + 1 :])
     return table

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emoray import calibration, intact, registry, runs, versions
+from emoray import calibration, intact, registry, run_folder, runs, versions
 from emoray.blend import Blend
 from emoray.data import decode
 from emoray.data.plan import UnusableImage
@@ -97,7 +97,10 @@ def _json(run: AnyPath, path: AnyPath) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{run} holds no finished run: {path} is missing") from None
+        told = f"{run} holds no finished run: {path} is missing"
+        begun = (run / "sweep.yaml").exists()
+        remedy = f"`emoray finalize {run}` chooses what to use" if begun else run_folder.suggestion(run)
+        raise UserError(f"{told}; {remedy}") from None
     except RemoteError:
         raise
     except (OSError, ValueError) as error:

@@ -53,7 +53,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "algorithms": Family("emoray.algorithms", (("study",),)),
         "schedulers": Family("emoray.schedulers", (("curves", "trial"),)),
         "tracking": Family("emoray.tracking", (("run",),)),
-        "ensemble": Family("emoray.ensemble", (("probabilities", "labels", "metric"),)),
+        "ensemble": Family(
+            "emoray.ensemble",
+            (("probabilities", "labels", "metric"), ("probabilities", "labels", "metric", "groups")),
+        ),
     }
 )
 
@@ -120,9 +123,15 @@ def bind(family: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
     It may be handed all of the family's; it takes as many as it declares.
     """
     called = function(family, settings["name"])
-    wanted = sum(p.kind.name.startswith("POSITIONAL") for p in inspect.signature(called).parameters.values())
+    wanted = takes(called)
     keywords = {key: value for key, value in settings.items() if key != "name"}
     return lambda *handed: called(*handed[:wanted], **keywords)
+
+
+def takes(called: Callable[..., Any]) -> int:
+    """How many positional arguments a function takes, as many as there are where it takes any number."""
+    kinds = [p.kind.name for p in inspect.signature(called).parameters.values()]
+    return sys.maxsize if "VAR_POSITIONAL" in kinds else sum(kind.startswith("POSITIONAL") for kind in kinds)
 
 
 def build(family: str, settings: Mapping[str, Any], *handed: Any) -> Any:

@@ -1,15 +1,20 @@
 """The run folder, on a disk or on S3: where each file of a run stands; files are written whole or not at all."""
 
 import csv
+import difflib
 import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from emoray import storage
 from emoray.storage import AnyPath
+
+USUAL = Path("runs")
+"""Where runs are kept where nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,20 @@ class RunFolder:
 
     def trial(self, trial: str) -> AnyPath:
         return self.path / "trials" / trial
+
+
+def meant(given: AnyPath) -> AnyPath:
+    """The run folder that somebody means: what is given, or by its name alone one in the usual storage folder."""
+    if not isinstance(given, Path) or len(given.parts) != 1 or RunFolder(given).sweep.exists():
+        return given
+    return USUAL / given if RunFolder(USUAL / given).sweep.exists() else given
+
+
+def suggestion(given: AnyPath) -> str:
+    """What to name instead of a folder that holds no run: one that is called alike, or where they are listed."""
+    near = {folder.name: folder for folder in storage.folders(USUAL) if RunFolder(folder).sweep.exists()}
+    close = difflib.get_close_matches(given.name, list(near), n=1)
+    return f"did you mean {near[close[0]]}?" if close else "'emoray runs' lists those that there are"
 
 
 def newest_first(place: AnyPath, name: str) -> list[RunFolder]:

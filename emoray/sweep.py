@@ -24,11 +24,13 @@ from emoray import (
     plan,
     preflight,
     registry,
+    run_folder,
     runs,
     storage,
     trials,
     versions,
 )
+from emoray.closing import closing
 from emoray.config import Sweep
 from emoray.errors import Stopped, UserError
 from emoray.run_folder import RunFolder
@@ -121,7 +123,7 @@ def _run(sweep: Sweep, start: preflight.Found, here: placement.Cluster | None, a
             screen.say(display.at_once(slots, mode))
             screen.say(f"run folder: {folder.path}/")
             result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
-    screen.say(display.closing(result.candidates, result.ensemble, folder))
+    screen.say(closing(result.candidates, result.ensemble, folder, screen.width))
 
 
 def _print_plan(told: str, sweep: Sweep, start: preflight.Found, found: RunFolder | None, arguments: Arguments) -> None:
@@ -201,7 +203,7 @@ def finalize_again(
     """
     run = RunFolder(folder)
     if not run.sweep.exists():
-        raise UserError(f"{folder} is no run folder: {run.sweep} is missing")
+        raise UserError(f"{folder} is no run folder: {run.sweep} is missing; {run_folder.suggestion(folder)}")
     intact.links(folder)
     versions.read(run)
     for setting in settings:
@@ -224,7 +226,7 @@ def finalize_again(
 
             kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
             result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
-    screen.say(display.closing(result.candidates, result.ensemble, run))
+    screen.say(closing(result.candidates, result.ensemble, run, screen.width))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ class TrialTable:
         """The signatures of all settings that trials of a study were given."""
         return self._tried.setdefault(study, set())
 
+    def reached(self) -> dict[str, int]:
+        """How far the search has come: a later look tells by it whether anything was trained since."""
+        ended = [trial for trial in self if trial.ended]
+        return {"trials": len(ended), "epochs": sum(len(trial.history) for trial in ended)}
+
     def hold(self, trial: Trial) -> None:
         """Take in a trial that is on disk."""
         self.trials[trial.id] = trial

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoray import calibration, crossfit, metrics
-from emoray.crossfit import Interval
+from emoray import bootstrap, calibration, crossfit, metrics
+from emoray.bootstrap import Interval
 from emoray.data import Split
 from emoray.label_issues import find
 
@@ -28,9 +28,14 @@ def recommended(fitted: crossfit.Report, method: str, use: str) -> str:
     """
     if use != "auto":
         return ENSEMBLE if use == "ensemble" else SINGLE
-    entry = fitted.methods[method]
-    alone = len(entry.blend.used) == 1 and entry.blend.used == fitted.methods["single"].blend.used
-    return ENSEMBLE if entry.gain_over_single.low > 0 and not alone else SINGLE
+    surely = fitted.methods[method].gain_over_single.low > 0
+    return ENSEMBLE if surely and not _is_single(fitted, method) else SINGLE
+
+
+def _is_single(fitted: crossfit.Report, method: str) -> bool:
+    """Whether what a method was fitted to is the best single model alone."""
+    used = fitted.methods[method].blend.used
+    return len(used) == 1 and used == fitted.methods["single"].blend.used
 
 
 def ensemble(
@@ -38,13 +43,16 @@ def ensemble(
 ) -> dict[str, Any]:
     """The content of ensemble.json about choice and fit; `identities` are those of the candidates.
 
-    `picked` is the method that was fitted in the end, which `auto` chooses.
+    `picked` is the method that was fitted in the end, which `auto` chooses; `selection` of a candidate is what the best
+    single model was chosen by; `better` is told where nobody asked for a single model.
     """
     chosen = recommended(fitted, method, use)
     shares = _weights(fitted, method)
     told = [
-        {**identity, "weight": weight, "temperature": temperature}
-        for identity, weight, temperature in zip(identities, shares, fitted.temperatures, strict=True)
+        {**identity, "weight": weight, "temperature": temperature, "selection": score}
+        for identity, weight, temperature, score in zip(
+            identities, shares, fitted.temperatures, fitted.members, strict=True
+        )
     ]
     final = method if chosen == ENSEMBLE else "single"
     blend, weights = fitted.methods[final].blend, _weights(fitted, final)
@@ -58,9 +66,25 @@ def ensemble(
         "members": [{**told[m], "weight": weights[m]} for m in blend.used],
         "candidates": told,
         "methods": {name: _entry(entry) for name, entry in fitted.methods.items()},
+        "better": None if use == "single" else surely_better(fitted, final),
         "selection_images": fitted.images,
         "folds": fitted.folds,
     }
+
+
+def surely_better(fitted: crossfit.Report, used: str) -> dict[str, Any] | None:
+    """The method with the largest cross-fitted gain over the `used` one, of those whose gain is surely positive.
+
+    Surely: the lower bound of its interval, at a level corrected for the number of methods that are compared.
+    """
+    others = [name for name in fitted.methods if name != used]
+    level = 1.0 - 0.05 / len(others)
+    gains = {name: fitted.gain(name, used, level) for name in others}
+    sure = [name for name in others if gains[name].low > 0 and (name == "single" or not _is_single(fitted, name))]
+    if not sure:
+        return None
+    best = max(sure, key=lambda name: gains[name].estimate)
+    return {"method": best, "gain": vars(gains[best]), "level": level}
 
 
 def _weights(fitted: crossfit.Report, method: str) -> Sequence[float | None]:
@@ -148,14 +172,13 @@ def test(
 
 def _scores(labels: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, Any]:
     return {
-        metric: vars(crossfit.bootstrap_interval(labels, probabilities, metric, seed=seed))
-        for metric in metrics.METRICS
+        metric: vars(bootstrap.score_interval(labels, probabilities, metric, seed=seed)) for metric in metrics.METRICS
     }
 
 
 def _gain(metric: str, labels: np.ndarray, both: Mapping[str, np.ndarray], seed: int) -> Interval:
     """How much better the ensemble is, with the paired bootstrap interval; positive is better for every metric."""
-    draws = crossfit.resampled(metric, labels, np.stack([both[SINGLE], both[ENSEMBLE]]), seed)
+    draws = bootstrap.resampled(metric, labels, np.stack([both[SINGLE], both[ENSEMBLE]]), seed)
     low, high = np.nanpercentile(draws[:, 1] - draws[:, 0], [2.5, 97.5])
     estimate = metrics.value(metric, labels, both[ENSEMBLE]) - metrics.value(metric, labels, both[SINGLE])
     return Interval(estimate, float(low), float(high))

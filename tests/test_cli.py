@@ -9,12 +9,12 @@ from emoray.errors import Stopped
 @pytest.mark.parametrize(
     ("stop", "arguments", "told"),
     [
-        (Stopped, ["x.yaml"], "what was trained is kept. Go on with:\n  emoray sweep x.yaml --resume"),
-        (Stopped, ["x.yaml", "--resume", "--plain"], "Go on with:\n  emoray sweep x.yaml --plain --resume"),
-        (Stopped, ["--retry-failed", "x.yaml"], "Go on with:\n  emoray sweep x.yaml --resume"),
+        (Stopped, ["x.yaml"], "what was trained is kept. Go on with:\n    emoray sweep x.yaml --resume"),
+        (Stopped, ["x.yaml", "--resume", "--plain"], "Go on with:\n    emoray sweep x.yaml --plain --resume"),
+        (Stopped, ["--retry-failed", "x.yaml"], "Go on with:\n    emoray sweep x.yaml --resume"),
         (KeyboardInterrupt, ["x.yaml"], "stopped; nothing was trained"),
-        (KeyboardInterrupt, ["x.yaml", "--resume"], "Go on with:\n  emoray sweep x.yaml --resume"),
-        (KeyboardInterrupt, ["x.yaml", "--retry-failed"], "Go on with:\n  emoray sweep x.yaml --retry-failed"),
+        (KeyboardInterrupt, ["x.yaml", "--resume"], "Go on with:\n    emoray sweep x.yaml --resume"),
+        (KeyboardInterrupt, ["x.yaml", "--retry-failed"], "Go on with:\n    emoray sweep x.yaml --retry-failed"),
     ],
 )
 def test_a_sweep_that_was_stopped_tells_how_it_goes_on(

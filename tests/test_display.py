@@ -1,7 +1,6 @@
-"""What a person sees: a display of any number of trials at 80 columns, plain lines, runs and trials as text."""
+"""What a person sees of a search: a display of any number of trials at 80 columns, plain lines."""
 
 import io
-import shutil
 from pathlib import Path
 
 import pytest
@@ -83,22 +82,6 @@ def test_plain_lines_come_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == ""
 
 
-def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    searched(tmp_path, 5, "log_loss")
-    assert cli.main(["runs", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert "unfinished" in told
-    assert "log_loss -0.095" in told
-    assert cli.main(["show", str(tmp_path / "run")]) == 0
-    assert "simple_cnn-003" in capsys.readouterr().out
-    assert cli.main(["show", str(tmp_path / "run"), "simple_cnn-001"]) == 0
-    told = capsys.readouterr().out
-    assert "learning_rate" in told
-    assert "epoch  train_loss" in told
-    assert "data_wait" in told
-    assert "0.27" in told
-
-
 def test_what_a_resume_would_do_is_planned_and_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     searched(tmp_path / "runs", 4)
     run, file = tmp_path / "runs" / "run", tmp_path / "run.yaml"
@@ -124,63 +107,6 @@ def test_what_a_resume_would_do_is_planned_and_not_done(tmp_path: Path, capsys: 
     assert "another process is at work" in capsys.readouterr().err
     assert cli.main([*planned, "--set", "name=never"]) == 2
     assert "there is no run of 'never'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["runs", "nowhere"], "holds no runs"),
-        (["show", "nowhere"], "is no run folder"),
-        (["show", "RUN", "simple_cnn-01"], "did you mean 'simple_cnn-001'"),
-    ],
-)
-def test_what_is_not_there_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
-) -> None:
-    searched(tmp_path, 2)
-    assert cli.main([str(tmp_path / "run") if word == "RUN" else word for word in arguments]) == 2
-    assert reason in capsys.readouterr().err
-
-
-def test_a_damaged_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    searched(tmp_path, 4)
-    for number, (file, text) in enumerate(
-        [
-            ("trials/simple_cnn-001/settings.json", ""),
-            ("trials/simple_cnn-001/settings.json", '{"trial": "simple_cnn-001"}'),
-            ("trials/simple_cnn-001/history.csv", "epoch,score\nx,y\n"),
-            ("trials/simple_cnn-001/end.json", "{}"),
-            ("sweep.yaml", "models: ["),
-            ("sweep.yaml", ""),
-        ]
-    ):
-        broken = tmp_path / f"broken-{number}"
-        shutil.copytree(tmp_path / "run", broken)
-        write_text(broken / file, text)
-    assert cli.main(["runs", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert [told.count(f"broken-{number} is damaged: ") for number in range(6)] == [1] * 6, told
-    assert "unfinished  2/4" in told
-    assert cli.main(["show", str(tmp_path / "broken-0")]) == 2
-    assert "simple_cnn-001/settings.json" in capsys.readouterr().err
-
-
-def test_trials_that_are_still_to_come_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    searched(tmp_path, 2)
-    more = (tmp_path / "run" / "sweep.yaml").read_text().replace("trials: 2,", "trials: 30,")
-    write_text(tmp_path / "run" / "sweep.yaml", more)
-    assert cli.main(["runs", str(tmp_path)]) == 0
-    assert "unfinished  1/30" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "recall_happy", "log_loss"])
-def test_a_trial_is_shown_with_what_it_is_selected_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str
-) -> None:
-    searched(tmp_path, 2, metric)
-    assert cli.main(["show", str(tmp_path / "run"), "simple_cnn-001"]) == 0
-    header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch "))
-    assert header.split().count(metric) == 1
 
 
 def test_what_is_drawn_is_told_apart_and_whole(tmp_path: Path) -> None:
@@ -247,3 +173,48 @@ search: {metric: accuracy, share: best}
     row = {"epoch": 1, "score": 0.5, "seconds": 10.0, "images_per_second": 5.0, "train_loss": 1.0}
     studies.record({"trial": trial.id, "row": list(row.items())})
     assert overview.time_left(studies) == pytest.approx(10.0 * (1 + 7 * 20))
+
+
+LONG = "a_narrow_simple_cnn_with_a_drawn_dropout_and_flips_of_grey_faces"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_trials_of_a_study_with_a_long_name_keep_their_numbers(tmp_path: Path, width: int) -> None:
+    text = (
+        SWEEP.replace("TRIALS", "6")
+        .replace("METRIC", "balanced_accuracy")
+        .replace("width: {normal: [64, 1]}", "depth: 3")
+    )
+    write_text(tmp_path / "run" / "sweep.yaml", text.replace("trials: 6,", f"trials: 6, study: {LONG},"))
+    studies = Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+    for _ in range(6):
+        trial = studies.next()
+        assert trial is not None
+        row = {"epoch": 1, "score": 0.5, "seconds": 1.0, "images_per_second": 12_345.0, "train_loss": 1.0}
+        studies.record({"trial": trial.id, "row": list((row | {"data_wait": 0.01}).items())})
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(overview.overview(studies, 1.0, width))
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= width
+    for number in range(1, 7):
+        (line,) = (line for line in lines if f"-{number:03d} " in line)
+        assert line.split()[1:3] == ["1/9", "0.5000"]
+        assert line.split()[-2:] == ["12,345", "1%"]
+    assert any(line.startswith("best ") and "-001, epoch 1" in line for line in lines)
+
+
+def test_what_is_said_breaks_at_spaces_and_commands_stand_alone(tmp_path: Path) -> None:
+    studies = searched(tmp_path, 4)
+    trial = next(trial for trial in studies.table if not trial.ended)
+    reason = "a reason of many words that does not fit into one line of a terminal of eighty columns"
+    studies.record({"trial": trial.id, "status": "failed", "reason": reason})
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, soft_wrap=True, highlight=False)
+    screen = display.LiveDisplay(console)
+    with console.capture() as captured:
+        screen.say(display.failures(studies.table, RunFolder(tmp_path / "a folder with a name that is long" / "run")))
+    *lines, command = captured.get().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+    assert f"1 trial failed, {trial.id}: {reason}; --retry-failed runs" in " ".join(lines)
+    assert command == f"    emoray show '{tmp_path}/a folder with a name that is long/run' {trial.id}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from emoray import calibration, crossfit, ensemble, metrics, solvers
+from emoray import bootstrap, calibration, crossfit, ensemble, metrics, solvers
 from emoray.blend import Blend, softmax
 from emoray.errors import UserError
 
@@ -227,7 +227,7 @@ def test_report_of_a_tiny_selection_split(metric):
         assert np.isnan(gain.low) or gain.low <= gain.estimate + 1e-9
         sign = -1 if metric == "log_loss" else 1
         assert gain.estimate == pytest.approx(sign * (entry.cross_fitted - report.methods["single"].cross_fitted))
-    assert report.methods["single"].gain_over_single == crossfit.Interval(0.0, 0.0, 0.0)
+    assert report.methods["single"].gain_over_single == bootstrap.Interval(0.0, 0.0, 0.0)
     assert report.predict("auto", probabilities).shape == (60, 7)
 
 
@@ -298,7 +298,7 @@ def test_images_of_a_group_are_drawn_together(metric):
     probabilities, labels = _pool(10, 2, 300)
     groups = np.arange(300)
     groups[100:200] = np.arange(100, 200) // 4  # 25 groups of four, of other labels and predictions each
-    draws = crossfit.resampled(metric, labels, probabilities, seed=0, groups=groups)
+    draws = bootstrap.resampled(metric, labels, probabilities, seed=0, groups=groups)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     rng = np.random.default_rng(1)
     plain = []
@@ -310,8 +310,8 @@ def test_images_of_a_group_are_drawn_together(metric):
         wanted, found = of(expected)[~np.isnan(of(expected))], of(draws)[~np.isnan(of(draws))]
         assert found.mean() == pytest.approx(wanted.mean(), abs=5 * wanted.std() / 2000**0.5)
         assert found.std() == pytest.approx(wanted.std(), rel=0.1)
-    alone = crossfit.resampled(metric, labels, probabilities, seed=0, groups=np.arange(300))
-    np.testing.assert_array_equal(alone, crossfit.resampled(metric, labels, probabilities, seed=0))
+    alone = bootstrap.resampled(metric, labels, probabilities, seed=0, groups=np.arange(300))
+    np.testing.assert_array_equal(alone, bootstrap.resampled(metric, labels, probabilities, seed=0))
 
 
 def test_auto_keeps_uniform_unless_another_is_surely_better():
@@ -325,7 +325,7 @@ def test_auto_keeps_uniform_unless_another_is_surely_better():
 @pytest.mark.parametrize("metric", METRICS)
 def test_bootstrap_equals_resampling_the_images_themselves(metric):
     probabilities, labels = _pool(10, 2, 300)
-    draws = crossfit.resampled(metric, labels, probabilities, seed=0)
+    draws = bootstrap.resampled(metric, labels, probabilities, seed=0)
     rng = np.random.default_rng(1)
     images = rng.integers(0, 300, (2000, 300))
     plain = np.array([[metrics.value(metric, labels[i], p[i]) for p in probabilities] for i in images])
@@ -338,12 +338,12 @@ def test_bootstrap_equals_resampling_the_images_themselves(metric):
 def test_bootstrap_interval_of_a_test_score():
     probabilities, labels = _pool(11, 1, 2000)
     accuracy = metrics.value("accuracy", labels, probabilities[0])
-    interval = crossfit.bootstrap_interval(labels, probabilities[0], "accuracy")
+    interval = bootstrap.score_interval(labels, probabilities[0], "accuracy")
     error = (accuracy * (1 - accuracy) / 2000) ** 0.5
     assert interval.estimate == accuracy
     assert interval.low == pytest.approx(accuracy - 1.96 * error, abs=0.15 * error)
     assert interval.high == pytest.approx(accuracy + 1.96 * error, abs=0.15 * error)
-    loss = crossfit.bootstrap_interval(labels, probabilities[0], "log_loss")
+    loss = bootstrap.score_interval(labels, probabilities[0], "log_loss")
     assert 0 < loss.low < metrics.log_loss(labels, probabilities[0]) < loss.high
 
 
@@ -423,3 +423,26 @@ def test_speed_of_the_fast_methods():
         begin = time.process_time()
         method(probabilities, labels, "accuracy")
         assert time.process_time() - begin < 2.0
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_auto_is_not_taken_in_by_copies(metric):
+    """40 images, 30 times each: whoever has seen one copy knows the others, and chance repeated 30 times looks sure."""
+    probabilities, labels = _pool(3, 6, 40, spread=0.0)
+    copies = np.tile(np.arange(40), 30)
+    probabilities, labels = probabilities[:, copies], labels[copies]
+    assert ensemble.auto(probabilities, labels, metric).method == "stacking"
+    assert ensemble.auto(probabilities, labels, metric, copies).method == "uniform"
+    methods = {"single": ensemble.single, "uniform": ensemble.uniform, "auto": ensemble.auto}
+    report = crossfit.evaluate(probabilities, labels, methods, metric, groups=copies)
+    assert report.methods["auto"].blend.method == "uniform", "a report hands on the groups that it was given"
+
+
+def test_stacking_chooses_its_penalty_on_images_that_it_has_not_seen():
+    """Copies alone speak for the weakest penalty."""
+    probabilities, labels = _pool(3, 6, 60, spread=0.0)
+    copies = np.tile(np.arange(60), 10)
+    probabilities, labels = probabilities[:, copies], labels[copies]
+    by_hand = {p: ensemble.stacking(probabilities, labels, "accuracy", penalty=p) for p in (10.0, 1.0, 0.001)}
+    assert ensemble.stacking(probabilities, labels, "accuracy", None) == by_hand[0.001]
+    assert ensemble.stacking(probabilities, labels, "accuracy", copies) in (by_hand[10.0], by_hand[1.0])

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emoray"
 LAYERS = [
-    ["errors", "settings", "warp", "pixels"],
+    ["errors", "settings", "warp", "pixels", "text", "quiet"],
     ["s3"],
     ["storage", "weights"],
     [
@@ -21,13 +21,14 @@ LAYERS = [
         "blend",
         "label_issues",
         "versions",
+        "advice",
         "shares",
         "readings",
     ],
     ["problems", "pins"],
     ["sampler_checks"],
     ["checks", "search_checks", "train_checks", "overrides", "class_names"],
-    ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
+    ["calibration", "solvers", "bootstrap", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
     ["study_settings"],
     ["config", "placement", "growth", "orphans"],
@@ -38,14 +39,14 @@ LAYERS = [
     ["trial"],
     ["rounds", "retention", "forecast"],
     ["studies", "cluster", "candidates", "held_out", "inference", "tasks", "verdict", "pictures"],
-    ["overview"],
+    ["overview", "leaderboard"],
     ["tracking"],
-    ["plan", "display", "listing", "search", "report", "measuring", "cluster_file", "spot", "drain"],
+    ["plan", "display", "closing", "listing", "search", "report", "measuring", "cluster_file", "spot", "drain"],
     ["preflight"],
     ["predictions"],
     ["inside", "illustrations"],
     ["finalize", "predict"],
-    ["sweep", "catalogue"],
+    ["sweep", "catalogue", "sheets"],
     ["cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from emoray import config, predict, registry
-from emoray.cli import augmentations, main
+from emoray.cli import main
 from emoray.data import preview
 from emoray.errors import UserError
 from emoray.run_folder import RunFolder, write_json
+from emoray.sheets import augmentations
 from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
 
@@ -128,13 +129,39 @@ def test_a_sheet_of_the_augmentation_is_drawn(tmp_path: Path, capsys: pytest.Cap
     assert pixels.std() > 20
 
 
+def test_a_sheet_tells_which_study_it_is_of_and_a_row_which_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    (tmp_path / "sweep.yaml").write_text(
+        "data: {faces: 400}\n"
+        "models:\n"
+        "  - {name: lenet, augment: [{name: rotate, degrees: {choice: [5.0, 20.0]}}]}\n"
+        "  - {name: simple_cnn, study: narrow, augment: [{name: erase, probability: 1}]}\n"
+        "  - {name: simple_cnn, study: wide, augment: [{name: erase, probability: 1}]}\n"
+    )
+    assert main(["augment", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "sheet.png")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        *("sheet-lenet-1.png", "sheet-lenet-2.png", "sheet-narrow.png"),
+    ]
+    assert [line.partition(".png: ")[2].partition(" min_area")[0] for line in told] == [
+        *("lenet: rotate degrees 20", "lenet: rotate degrees 5", "narrow, wide: erase probability 1"),
+    ]
+    with Image.open(tmp_path / "sheet-narrow.png") as image:
+        pixels = np.asarray(image)
+    first, background = 8 * 102 + 14, 255
+    assert (pixels[-first:, :60] < background).any(axis=(1, 2)).sum() > 8 * 2 * 8, "two lines of text before each row"
+
+
 def test_every_list_of_a_choice_can_be_drawn(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(
         "models: [lenet]\n"
         "train: {augment: {choice: [[{name: flip}], [{name: rotate, degrees: {uniform: [1, 9]}}, mixup]]}}"
     )
-    listed = [[component["name"] for component in components] for components in augmentations(config.load(file))]
+    listed = [[component["name"] for component in one.components] for one in augmentations(config.load(file))]
     assert ["flip"] in listed
     assert ["rotate", "mixup"] in listed
 
@@ -148,7 +175,8 @@ def test_images_for_a_sheet_come_from_all_over_the_source(tmp_path: Path) -> Non
         pixels = np.random.default_rng(number).integers(0, 255, (60, 60), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "a" / f"{number}.png")
     (tmp_path / "b" / "broken.png").write_bytes(b"no")
-    images = preview.images(config.DataSettings(path=str(tmp_path)), 0, 3)
-    assert images.shape == (3, 48, 48, 1)
+    seen = preview.images(config.DataSettings(path=str(tmp_path)), 0, 3)
+    assert seen.images.shape == (3, 48, 48, 1)
+    assert seen.names == ["a/0.png", "a/1.png", "a/2.png"]
     with pytest.raises(UserError, match="image"):
         preview.images(config.DataSettings(path=str(tmp_path / "b")), 0, 3)

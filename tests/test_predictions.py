@@ -5,13 +5,16 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emoray import candidates, config, data, display, finalize, held_out, inference, predict, predictions, registry
+from emoray import candidates, config, data, finalize, held_out, inference, predict, predictions, registry
+from emoray.closing import closing
 from emoray.data import Split, faces
 from emoray.errors import UserError
 from emoray.held_out import HeldOut
@@ -86,8 +89,8 @@ def run(original: Path, tmp_path: Path, ray_cluster: None) -> Callable[..., dict
         assert found is not None
         searched = config.load(folder.sweep).finalize
         result = finalize.run(folder, config.load(folder.sweep, settings), found, said.append, searched)
-        closing = display.closing(result.candidates, result.ensemble, folder)
-        return json.loads(folder.ensemble.read_text()) | {"said": said, "folder": folder, "closing": closing}
+        told = closing(result.candidates, result.ensemble, folder)
+        return json.loads(folder.ensemble.read_text()) | {"said": said, "folder": folder, "closing": told}
 
     return again
 
@@ -175,6 +178,22 @@ def test_the_snippet_on_the_page_loads_what_is_recommended(run: Callable[..., di
     found = [one.stem for one in told["folder"].path.glob(f"predictions/{member['name']}-none-*.npz")]
     stored = checkpoint.read(told["folder"].path / "predictions" / f"{found[0]}.npz").arrays["test"][0]
     np.testing.assert_allclose(shares, stored, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [None, "0"])
+def test_loading_a_model_is_quiet_unless_somebody_wants_to_hear(original: Path, level: str | None) -> None:
+    """In a process of its own, as TensorFlow talks when it is first imported."""
+    trial = original / "trials" / "lenet-0"
+    source = "from pathlib import Path\nfrom emoray.inference import load\n"
+    source += f"run = Path({str(trial)!r})\nload(run, [run / 'checkpoint/best.npz'], {SHAPE}, 7)"
+    own = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    environment = own | ({} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level})
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, env=environment)
+    assert bool(done.stderr) == (level == "0"), done.stderr
+    source = "import os\nfrom emoray import quiet\nwith quiet.without_chatter():\n"
+    source += "    os.write(2, b'I0000 00:00:1.5 9 x.cc:1] no GPU\\nWARNING: other\\n')\nos.write(2, b'later\\n')"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stderr == "WARNING: other\nlater\n", "what others say meanwhile is handed on"
 
 
 def test_missing_images_come_from_the_source_as_it_was(tmp_path: Path, ray_cluster: None) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -187,6 +188,75 @@ def test_ensemble_whose_gain_may_be_chance_is_not_recommended(fresh: Path) -> No
     assert "0.671 on test" in told.headline, "the score of what is recommended, not the ensemble's 0.692"
     assert "The log_loss ensemble of 4 models is not recommended" in told.sentences[1]
     assert "−0.003 to +0.011, which includes zero" in told.sentences[1]
+
+
+def changed(folder: Path, change: Callable[[dict], None]) -> Path:
+    """The folder, with another ensemble.json."""
+    path = folder / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    change(ensemble)
+    path.write_text(json.dumps(ensemble))
+    return folder
+
+
+def test_leaderboard_shows_selection_beside_validation(fresh: Path) -> None:
+    """The best single model is the soup of the second trial by validation."""
+
+    def soup(ensemble: dict) -> None:
+        for number, one in enumerate(ensemble["candidates"]):
+            one["selection"] = 0.51 + number / 100
+        second = ensemble["candidates"][1]
+        ensemble["candidates"].append({**second, "name": f"{second['name']}-soup", "selection": 0.777})
+        ensemble["test"]["best_single"]["trial"] = f"{second['name']}-soup"
+
+    run = read(changed(fresh, soup))
+    first, second = (trial.name for trial in sorted(run.trials, key=lambda trial: trial.rank or 99)[:2])
+    source = report.write(fresh).read_text()
+    table = source.partition('<section id="trials"')[2]
+    rows = {name: table.partition(f'<th scope="row">{name}')[2].partition("</tr>")[0] for name in (first, second)}
+    assert "best single model (its soup)" in rows[second]
+    assert "0.520<small> 0.777</small>" in rows[second]
+    assert "best single" not in rows[first]
+    assert ">0.510<" in rows[first]
+    text = Page(fresh / "report.html").text
+    assert "The best single model is chosen by it, since validation has chosen settings and epochs too" in text
+
+
+def test_one_model_is_not_compared_with_itself(fresh: Path) -> None:
+    def lone(ensemble: dict) -> None:
+        ensemble["candidates"] = ensemble["members"] = ensemble["candidates"][:1]
+        ensemble["comparison"] = {"listed": ensemble["comparison"]["listed"][:1], "agreement": [[1.0]]}
+        ensemble |= {"recommended": "best_single", "method": "auto", "finalize": {"keep": 1}, "seed": 0}
+
+    told = answer(read(changed(fresh, lone)))
+    assert "is used alone: it is the only candidate, as finalize.keep is 1" in " ".join(told.sentences)
+    assert not any("gain" in fact.name for fact in told.facts)
+    text = Page(report.write(fresh)).text
+    ensemble = text.partition("it is the only candidate")[2]
+    assert "gain over" not in ensemble
+    card = report.model_card.write(fresh).read_text()
+    assert "| metric | recommended |\n" in card
+    assert "ensemble less best single" not in card
+
+
+def test_a_surely_better_method_is_named_with_its_setting(fresh: Path) -> None:
+    gain = {"estimate": 0.05, "low": 0.03, "high": 0.07}
+    changed(fresh, lambda ensemble: ensemble.update(better={"method": "stacking", "gain": gain}))
+    (told,) = (one for one in answer(read(fresh)).sentences if "surely" in one)
+    assert told.startswith("stacking is surely better")
+    assert "+0.050 over what is used, with an interval of +0.030 to +0.070" in told
+    assert "finalize.ensemble=stacking" in told
+
+
+def test_long_names_keep_their_numbers(fresh: Path) -> None:
+    long = "a_narrow_simple_cnn_with_a_drawn_dropout_and_flips_of_grey_faces"
+    shutil.move(fresh / "trials" / "simple_cnn-000", fresh / "trials" / f"{long}-000")
+    for file in ("trials.csv", "leaderboard.csv", "ensemble.json"):
+        text = (fresh / file).read_text()
+        (fresh / file).write_text(text.replace("simple_cnn-000", f"{long}-000"))
+    source = report.write(fresh).read_text()
+    assert re.search(rf'<th scope="row" title="{long}-000">a_narrow[a-z_]*…[a-z_]*faces-000[ <]', source)
+    assert f">{long}-000<" not in source.partition('id="training"')[0].partition('id="trials"')[2]
 
 
 def test_what_was_left_out_stands_at_the_top(folder: Path) -> None:

@@ -4,12 +4,10 @@ The one rule to know: the choice was made on validation and selection images, so
 what was chosen and never choose by it; and an ensemble whose cross-fitted gain may be chance is not recommended.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from emoray import readings
-from emoray.blend import Blend
+from emoray import advice, readings
 from emoray.report.run import Interval, Run, interval
 from emoray.report.scores import natural, score_title, title
 from emoray.report.tables import savings
@@ -47,7 +45,7 @@ def answer(run: Run) -> Answer:
             "Nothing has been measured on test images: this run has no ensemble.json, so it was not finalized."
         ]
         return Answer(headline, tuple(sentences), tuple(facts))
-    headline = f"Use {_what(members)}"
+    headline = f"Use {advice.what(run.ensemble)}"
     metric = _metric(run, test)
     score = interval((test.get(_used(run)) or {}).get(metric))
     headline += f": {title(metric)} {score.estimate:.3f} on test." if score else "."
@@ -65,12 +63,6 @@ def _metric(run: Run, test: dict[str, Any]) -> str:
     return run.metric if run.metric in (test.get("ensemble") or {}) else "macro_f1"
 
 
-def _what(members: list[dict[str, Any]]) -> str:
-    if len(members) == 1:
-        return f"{members[0].get('name') or members[0]['trial']} alone"
-    return f"the ensemble of {len(members)} models"
-
-
 def _sentences(run: Run, members: list[dict[str, Any]], test: dict[str, Any], score: Interval | None) -> list[str]:
     if not score:
         return ["No test scores are recorded in this run, so there is no figure that the choice cannot have flattered."]
@@ -83,42 +75,14 @@ def _sentences(run: Run, members: list[dict[str, Any]], test: dict[str, Any], sc
     if several:
         sentences.append(several)
     gain = interval((test.get("gain") or {}).get(_metric(run, test)))
-    sentences += _choice(run)
+    sentences += [told for told in (advice.why(run.ensemble, signed), advice.better(run.ensemble, signed)) if told]
+    if advice.alone(run.ensemble):
+        gain = None  # of a model over itself
     if gain and _used(run) == "ensemble" and len(members) > 1:
         sentences.append(_gain(gain, str((test.get("best_single") or {}).get("trial", "the best single model"))))
     elif gain and _used(run) != "ensemble":
         sentences.append(f"On test the ensemble differs by {signed(gain.estimate)}, {_bounds(gain)}.")
     return [*sentences, *(run.ensemble.get("notes") or [])]
-
-
-def _choice(run: Run) -> list[str]:
-    """Why the ensemble is recommended, or why not: its gain on selection images that it was not fitted to."""
-    method = run.method
-    entry = (run.ensemble.get("methods") or {}).get(run.ensemble.get("method")) or {}
-    gain, used = interval(entry.get("gain_over_single")), _used(run)
-    if gain is None:
-        return []
-    members = _members(run, entry)
-    told = f"its gain over the best single model is {signed(gain.estimate)}, {_bounds(gain)}"
-    if run.ensemble.get("use", "auto") != "auto":
-        return [f"That was asked for. On selection images that the {method} ensemble was not fitted to, {told}."]
-    if used == "ensemble":
-        several = len(run.ensemble.get("members") or []) > 1
-        chosen = f"It is the {method} ensemble, chosen" if several else "It was chosen"
-        return [f"{chosen} because on selection images that it was not fitted to, {told}."]
-    if members == 1:
-        return [f"The {method} ensemble gives all its weight to one model."]
-    return [
-        f"The {method} ensemble of {members} models is not recommended: on selection images that it was not fitted to, "
-        f"{told}."
-    ]
-
-
-def _members(run: Run, entry: Mapping[str, Any]) -> int:
-    """How many models the fitted ensemble consists of."""
-    if entry.get("blend"):
-        return len(Blend.from_json(entry["blend"]).used)
-    return sum(bool(member.get("weight")) for member in run.ensemble.get("candidates") or [])
 
 
 def _gain(gain: Interval, single: str) -> str:
@@ -133,8 +97,7 @@ def _gain(gain: Interval, single: str) -> str:
 
 
 def _bounds(gain: Interval) -> str:
-    verdict = "includes" if gain.includes_zero else "excludes"
-    return f"with an interval of {signed(gain.low)} to {signed(gain.high)}, which {verdict} zero"
+    return advice.bounds(gain._asdict(), signed)
 
 
 def _scores(run: Run, test: dict[str, Any]) -> list[Fact]:
@@ -145,7 +108,7 @@ def _scores(run: Run, test: dict[str, Any]) -> list[Fact]:
         if score:
             facts.append(Fact(f"test {title(metric)}", f"{score.estimate:.3f}", f"{score.low:.3f} to {score.high:.3f}"))
     gain = interval(gains.get(_metric(run, test)))
-    if gain:
+    if gain and not advice.alone(run.ensemble):
         verdict = "includes zero" if gain.includes_zero else "excludes zero"
         note = f"{signed(gain.low)} to {signed(gain.high)}, {verdict}"
         name = "gain over the best single model" if _used(run) == "ensemble" else "what the ensemble would gain"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from emoray.report.run import Run, Trial
 from emoray.report.scores import natural
+from emoray.text import shortened
 
 COLOURS = 8
 """Studies beyond this many get the same colours again, with dotted lines and open points."""
@@ -109,7 +110,7 @@ def plain(text: str) -> str:
 
 def clipped(text: str) -> str:
     """A name that fits into a chart, as Plotly shows it."""
-    return plain(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
+    return plain(shortened(text, LONGEST))
 
 
 def robust(values: Sequence[float], tail: float) -> Range:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from emoray import advice
 from emoray.report import tables
 from emoray.report.answer import answer, plain, signed
 from emoray.report.charts import title
@@ -55,6 +56,7 @@ def markdown(run: Run) -> str:
         scores={name: found for name, value in (test.get(used) or {}).items() if (found := interval(value))},
         test=test,
         used=used,
+        alone=advice.alone(run.ensemble),
         calibration=test.get("calibration") or {},
         confusion=tables.confusion(test, run.ensemble.get("classes") or run.manifest.get("classes") or ()),
         splits=splits,

@@ -18,14 +18,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from emoray import advice
 from emoray.report import charts, gallery, importance, members, pace, parallel, scores, settings, tables
 from emoray.report.answer import answer, duration, plain, signed
 from emoray.report.figure import COLOURS
 from emoray.report.run import Run, read
 from emoray.run_folder import RunFolder, write_text
 from emoray.storage import AnyPath
+from emoray.text import shortened
 
 HERE = Path(__file__).parent
+LONGEST = 32
+"""Letters of a name in a table; a pointer over it shows the whole."""
 
 
 def write(run_folder: AnyPath) -> AnyPath:
@@ -56,6 +60,9 @@ def html(run: Run) -> str:
             lower=scores.LOWER,
             natural=functools.partial(scores.natural, run),
             trials=tables.ranked(run),
+            selected=tables.selected(run),
+            alone=advice.alone(run.ensemble),
+            method=advice.method(run.ensemble),
             chips=settings.compact(run),
             curves=charts.learning_curves(run),
             progress=charts.progress(run),
@@ -100,6 +107,7 @@ def _environment() -> Environment:
         "signed": signed,
         "decimals": plain,
         "metric": scores.title,
+        "shortened": functools.partial(shortened, width=LONGEST),
         "quoted": _quoted,
         "python": _python,
         "as_json": json.dumps,  # for people; `tojson` is for scripts

@@ -113,12 +113,6 @@ class Run:
         return max(self.scored, key=lambda trial: trial.score or 0.0, default=None)
 
     @property
-    def method(self) -> str:
-        """The method of the ensemble, and what it chose where it chooses among others."""
-        method, picked = str(self.ensemble.get("method")), self.ensemble.get("picked")
-        return method if picked in (None, method) else f"{method} ({picked})"
-
-    @property
     def single(self) -> Loadable | None:
         """The model to load where one shall do: the recommended, the best beside the ensemble, or the best trial's."""
         members, test = self.ensemble.get("members") or [], self.ensemble.get("test") or {}

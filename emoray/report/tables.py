@@ -52,6 +52,18 @@ class Member(NamedTuple):
     temperature: float | None
 
 
+class Selected(NamedTuple):
+    """A trial's scores on the selection images, those of its best epoch and of the mean of several epochs' weights.
+
+    `chosen` tells whether one of them is the best single model, `averaged` whether it is the latter.
+    """
+
+    score: float | None
+    of_average: float | None
+    chosen: bool
+    averaged: bool
+
+
 class TestScore(NamedTuple):
     """A metric on test of the best single model and of the ensemble, and their difference."""
 
@@ -207,6 +219,23 @@ def ranked(run: Run) -> list[Trial]:
         return rank, -(trial.score if trial.score is not None else -np.inf)
 
     return sorted(run.trials, key=place)
+
+
+def selected(run: Run) -> dict[str, Selected]:
+    """What the selection images say of each trial that was a candidate, where that is recorded."""
+    listed = {one.get("name"): one for one in (run.ensemble.get("comparison") or {}).get("listed") or []}
+    single = ((run.ensemble.get("test") or {}).get("best_single") or {}).get("trial")
+    found: dict[str, Selected] = {}
+    for one in run.ensemble.get("candidates") or []:
+        name, trial = one.get("name"), str(one.get("trial"))
+        score = one.get("selection", (listed.get(name) or {}).get(run.metric))
+        known, chosen = found.get(trial, Selected(None, None, False, False)), name == single
+        found[trial] = (
+            known._replace(score=score, chosen=known.chosen or chosen)
+            if name == trial
+            else known._replace(of_average=score, chosen=known.chosen or chosen, averaged=known.averaged or chosen)
+        )
+    return {trial: one for trial, one in found.items() if (one.score, one.of_average) != (None, None)}
 
 
 def _ratio(part: int, whole: int) -> float | None:
