@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,28 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("EMORAY_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real data is not at {folder}; name its folder in EMORAY_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium for all tests that open a page."""
+    from tests.browser import chrome
+
+    driver = chrome(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 40 trials in 9 studies, more than there are colours, with names that mean harm; tests only read it."""
+    from emoray import report
+    from tests.run_folder import EMOTIONS, EVIL, LONG, build
+
+    classes = (*EMOTIONS[:4], EVIL, LONG)
+    folder = build(tmp_path_factory.mktemp("runs") / "hostile", studies=9, trials=40, epochs=12, classes=classes)
+    report.write(folder)
     return folder
 
 

@@ -47,7 +47,7 @@ def test_savings_count_only_trials_that_were_stopped(run: Run) -> None:
 def everything(run: Run) -> list[figure.Chart]:
     """All the charts of the page."""
     bins = run.ensemble["test"]["calibration"]["bins"]
-    single = [charts.reliability(bins), members.chart(run), charts.gains(tables.methods(run))]
+    single = [charts.reliability(bins), members.chart(run), charts.gains(tables.methods(run), run.metric)]
     single += [importance.chart(study) for study in importance.importances(run)]
     return [
         *charts.learning_curves(run),
@@ -218,7 +218,7 @@ def test_labels_of_members_keep_clear_of_each_other(run: Run) -> None:
 
 def test_gain_of_each_method_has_its_interval(run: Run) -> None:
     methods = tables.methods(run)
-    drawn = charts.gains(methods)
+    drawn = charts.gains(methods, "accuracy")
     assert drawn is not None
     fitted, in_sample = drawn.figure["data"]
     assert drawn.figure["layout"]["yaxis"]["ticktext"] == [method.name for method in methods]
