@@ -145,6 +145,7 @@ def test_figure_takes_the_width_of_a_turned_phone(page: webdriver.Chrome) -> Non
     box = figure(page, "#training .figure")
     screen = {"width": 800, "height": 400, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    drawn(page, box)  # what stands above it has become longer
     fits = "return arguments[0].querySelector('.main-svg').clientWidth === arguments[0].clientWidth"
     WebDriverWait(page, 30).until(lambda page: box.size["width"] < 800 and page.execute_script(fits, box))
 

@@ -216,6 +216,20 @@ def test_labels_of_members_keep_clear_of_each_other(run: Run) -> None:
     assert trace["textposition"][0] != trace["textposition"][1]
 
 
+def test_few_curves_stand_out_of_a_crowd(run: Run, tmp_path: Path) -> None:
+    few = named(charts.learning_curves(read(build(tmp_path / "run", trials=12, epochs=4)))[0])
+    assert {trace["opacity"] for trace in few.values()} == {1, 0.65}
+    drawn = charts.learning_curves(run)[0]
+    curves = named(drawn)
+    assert len(curves) > charts.CROWD
+    scores = {trial.name: trial.score for trial in run.scored}
+    best = sorted(scores, key=lambda name: -scores[name])
+    firsts = {next(name for name in best if name.startswith(study)) for study in run.studies}
+    strong = {name for name, trace in curves.items() if trace["opacity"] > 0.5}
+    assert strong == {*best[: charts.LEADERS], *firsts}
+    assert "stand out" in drawn.note
+
+
 def test_gain_of_each_method_has_its_interval(run: Run) -> None:
     methods = tables.methods(run)
     drawn = charts.gains(methods, "accuracy")
