@@ -1,6 +1,7 @@
 """The report of a run: the seconds of each stage of `emoray finalize`, and the size of the page.
 
-    python benchmarks/report.py runs/hundred          # a run that was finalized, so that its predictions are there
+    python -m emoray.sweep benchmarks/report.yaml     # a hundred trials; or any run that was finalized
+    python benchmarks/report.py runs/report
 
 It works on a copy. The first pass has the predictions and nothing else; the second has the pictures of the models'
 insides too, as `emoray finalize` has them when it runs again.
