@@ -4,6 +4,7 @@ A setting's name is its path in the sweep file (`optimizer.learning_rate`); a co
 (`optimizer` is "sgd"), and a setting of an optimizer that a trial does not use is missing from that trial.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,10 +61,19 @@ def searched(run: Run, trials: Sequence[Trial]) -> list[str]:
 
     Two optimizers with other defaults differ in settings that nobody asked for.
     """
-    listed = (yaml.safe_load(run.sweep) or {}).get("models") or []
-    found = [model for model in listed if isinstance(model, Mapping) and model.get("study") == trials[0].study]
-    drawn = set(_drawn(found[0])) if found else None
+    drawn = _spaces(run.sweep).get(trials[0].study)
     return [name for name in varying(trials) if drawn is None or name.removeprefix("model.") in drawn]
+
+
+@functools.lru_cache(maxsize=1)
+def _spaces(sweep: str) -> dict[str, frozenset[str]]:
+    """The settings that a sweep.yaml leaves to the search, by study."""
+    models = (yaml.safe_load(sweep) or {}).get("models") or []
+    return {
+        str(model["study"]): frozenset(_drawn(model))
+        for model in models
+        if isinstance(model, Mapping) and "study" in model
+    }
 
 
 def _drawn(tree: Any, place: str = "") -> Iterator[str]:
