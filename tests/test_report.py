@@ -271,7 +271,7 @@ def test_log_loss_is_shown_as_it_is(fresh: Path) -> None:
     assert f": log-loss {least:.3f} on validation" in answer(run).headline
     assert run.best
     source = report.write(fresh).read_text()
-    row = source.partition(f'<th scope="rowgroup">{run.best.name}</th>')[2].partition("</tr>")[0]
+    row = source.partition(f'<th scope="row">{run.best.name}</th>')[2].partition("</tr>")[0]
     assert f">{least:.3f}</td>" in row
     assert '<th scope="col" aria-sort="ascending" class="n" data-lower><button type="button">log-loss<' in source
     assert "negated" not in source.replace(get_plotlyjs(), "")
