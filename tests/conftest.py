@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,28 @@ def witness() -> Iterator[Path]:
     """A file outside that nothing may make or change."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder, "witness")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium for all tests that open a page."""
+    from tests.browser import chrome
+
+    driver = chrome(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 40 trials in 9 studies, more than there are colours, with names that mean harm; tests only read it."""
+    from emoray import report
+    from tests.run_folder import EMOTIONS, EVIL, LONG, build
+
+    classes = (*EMOTIONS[:4], EVIL, LONG)
+    folder = build(tmp_path_factory.mktemp("runs") / "hostile", studies=9, trials=40, epochs=12, classes=classes)
+    report.write(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

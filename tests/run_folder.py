@@ -14,6 +14,8 @@ from emoray import pictures
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MODELS = ("simple_cnn", "resnet34", "mobilenet_v2", "lenet", "vgg", "efficientnet_b0", "densenet121", "vit", "convnext")
+EVIL = "<script>alert(1)</script>"
+LONG = "class_with_an_exceedingly_long_name_that_has_nowhere_to_break_" * 2
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "log_loss")
 ERROR = """Traceback (most recent call last):
   File "loop.py", line 41, in epoch

@@ -47,7 +47,7 @@ def test_savings_count_only_trials_that_were_stopped(run: Run) -> None:
 def everything(run: Run) -> list[figure.Chart]:
     """All the charts of the page."""
     bins = run.ensemble["test"]["calibration"]["bins"]
-    single = [charts.reliability(bins), members.chart(run), charts.gains(tables.methods(run))]
+    single = [charts.reliability(bins), members.chart(run), charts.gains(tables.methods(run), run.metric)]
     single += [importance.chart(study) for study in importance.importances(run)]
     return [
         *charts.learning_curves(run),
@@ -216,9 +216,23 @@ def test_labels_of_members_keep_clear_of_each_other(run: Run) -> None:
     assert trace["textposition"][0] != trace["textposition"][1]
 
 
+def test_few_curves_stand_out_of_a_crowd(run: Run, tmp_path: Path) -> None:
+    few = named(charts.learning_curves(read(build(tmp_path / "run", trials=12, epochs=4)))[0])
+    assert {trace["opacity"] for trace in few.values()} == {1, 0.65}
+    drawn = charts.learning_curves(run)[0]
+    curves = named(drawn)
+    assert len(curves) > charts.CROWD
+    scores = {trial.name: trial.score for trial in run.scored}
+    best = sorted(scores, key=lambda name: -scores[name])
+    firsts = {next(name for name in best if name.startswith(study)) for study in run.studies}
+    strong = {name for name, trace in curves.items() if trace["opacity"] > 0.5}
+    assert strong == {*best[: charts.LEADERS], *firsts}
+    assert "stand out" in drawn.note
+
+
 def test_gain_of_each_method_has_its_interval(run: Run) -> None:
     methods = tables.methods(run)
-    drawn = charts.gains(methods)
+    drawn = charts.gains(methods, "accuracy")
     assert drawn is not None
     fitted, in_sample = drawn.figure["data"]
     assert drawn.figure["layout"]["yaxis"]["ticktext"] == [method.name for method in methods]

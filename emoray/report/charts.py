@@ -1,7 +1,7 @@
 """The charts of the page, but for those of settings, which stand in settings.py and importance.py."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from emoray.report.figure import (
@@ -30,6 +30,10 @@ MOST_POINTS = 60_000
 MOST_CURVES = 300
 """Curves in one chart, those of the best trials; beyond it nobody can tell them apart, and the page becomes slow."""
 
+CROWD = 20
+"""Curves that can still be told apart; beyond it only those of the `LEADERS` stand out."""
+LEADERS = 10
+
 CURVES = ("accuracy", "macro_f1", "balanced_accuracy", "log_loss", "train_loss", "train_accuracy")
 
 
@@ -47,10 +51,12 @@ def _curves(run: Run, metric: str) -> Chart:
     ends, step = robust(values, EPOCHS), 1 + len(values) // MOST_POINTS
     longest = max(len(trial.history[metric]) for trial in trials)
     best = run.best.name if run.best else ""
-    traces = [_curve(run, trial, metric, step, trial.name == best) for trial in trials]
+    leading = _leaders(trials) if len(trials) > CROWD else set()
+    traces = [_curve(run, trial, metric, step, _line(trial, best, leading)) for trial in trials]
     side = "training" if metric.startswith("train_") else "validation"
     notes = [f"The {len(trials)} best of {len(found)} trials are drawn."] if len(found) > len(trials) else []
     notes += ["The best trial is drawn bold."] if any(trial.name == best for trial in trials) else []
+    notes += [f"The {LEADERS} best and the best of each study stand out from the others."] if leading else []
     notes += ["Values far from nearly all others are cut off; a double click shows them."] if ends.cut else []
     notes += [f"Every {step}th epoch is drawn."] if step > 1 else []
     x = axis("epoch", range=[1, longest] if longest > 1 else [0, 2], showgrid=False, showline=True, **whole(longest))
@@ -59,19 +65,35 @@ def _curves(run: Run, metric: str) -> Chart:
     return Chart(title(metric), {"data": traces, "layout": layout(x, y)}, summary, " ".join(notes))
 
 
-def _curve(run: Run, trial: Trial, metric: str, step: int, best: bool) -> dict[str, Any]:
+def _leaders(trials: Sequence[Trial]) -> set[str]:
+    """Of trials in the order of their scores, the best last: those whose curves stand out of a crowd."""
+    best_of_each = {trial.study: trial.name for trial in trials}
+    return {*best_of_each.values(), *(trial.name for trial in trials[-LEADERS:])}
+
+
+def _line(trial: Trial, best: str, leading: Collection[str]) -> tuple[float, float]:
+    """The width and the opacity of a trial's curve."""
+    if trial.name == best:
+        return 3.2, 1
+    if not leading:
+        return 1.4, 0.65
+    return (1.7, 0.85) if trial.name in leading else (1, 0.25)
+
+
+def _curve(run: Run, trial: Trial, metric: str, step: int, line: tuple[float, float]) -> dict[str, Any]:
     points = list(enumerate(trial.history[metric], start=1))
     points = points[::step] + points[-1:] * (step > 1 and len(points) % step != 1)
     study = run.studies.index(trial.study)
+    width, opacity = line
     return {
         "type": "scatter",
         # A lone epoch has no line.
         "mode": "lines" if sum(value is not None for _, value in points) > 1 else "markers",
         "x": [epoch for epoch, _ in points],
         "y": rounded([value for _, value in points]),
-        "line": {"color": colour(study), "dash": dash(study), "width": 3.2 if best else 1.4},
-        "marker": {"color": colour(study), "symbol": symbol(study), "size": 9 if best else 7},
-        "opacity": 1 if best else 0.65,
+        "line": {"color": colour(study), "dash": dash(study), "width": width},
+        "marker": {"color": colour(study), "symbol": symbol(study), "size": 9 if width > 3 else 7},
+        "opacity": opacity,
         "meta": {"trial": trial.name, "study": study, "label": label(run, trial)},
         "hovertemplate": "%{meta.label}<br>epoch %{x}: %{y:.4g}<extra></extra>",
     }
@@ -169,13 +191,13 @@ def reliability(bins: Sequence[Sequence[float]]) -> Chart | None:
     return Chart("reliability", {"data": [diagonal, groups], "layout": layout(axis("confidence", **unit), y)}, summary)
 
 
-def gains(methods: Sequence[Method]) -> Chart | None:
-    """The gain of each ensemble method over the best single model, cross-fitted and in-sample."""
+def gains(methods: Sequence[Method], metric: str) -> Chart | None:
+    """The gain in `metric` of each ensemble method over the best single model, cross-fitted and in-sample."""
     known = [(method, method.over_single) for method in methods if method.over_single]
     if not known:
         return None
     rows = [(method.name, gain.estimate, gain.low, gain.high) for method, gain in known]
-    x = axis("gain over the best single model", zeroline=True, zerolinecolor="var(--soft)")
+    x = axis(f"gain in {metric} over the best single model", zeroline=True, zerolinecolor="var(--soft)")
     chart = intervals("gains", rows, x)
     chart.figure["data"].append(
         {

@@ -49,7 +49,7 @@ def importances(run: Run) -> list[StudyImportance]:
     result = []
     for study in run.studies:
         trials = [trial for trial in run.scored if trial.study == study]
-        names = settings.varying(trials) if trials else []
+        names = settings.searched(run, trials) if trials else []
         if names:
             result.append(StudyImportance(study, len(trials), tuple(_of(trials, names))))
     return result
@@ -67,8 +67,7 @@ def _of(trials: Sequence[Trial], names: Sequence[str]) -> list[Importance]:
         return []
     flats = [settings.flatten(trial.settings) for trial in trials]
     tried = {name: [flat[name] for flat in flats if name in flat] for name in names}
-    # What always has one value where it exists at all (the momentum of one optimizer) cannot set a trial apart.
-    distributions = {name: _distribution(values) for name, values in tried.items() if len(set(values)) > 1}
+    distributions = {name: _distribution(values) for name, values in tried.items()}
     frozen = []
     for flat, trial in zip(flats, trials, strict=True):
         own = [name for name in distributions if name in flat]

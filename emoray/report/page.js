@@ -5,11 +5,11 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
   // ---- Tables: a heading sorts, the best first for numbers (less is better where data-lower says so); missing values
-  // always come last.
+  // always come last. Where an entry has several rows it is a body of its own, and its first row is sorted by.
   for (const table of all("table.sortable")) {
-    const body = table.tBodies[0];
+    const grouped = table.classList.contains("grouped");
     const headings = all("thead th", table);
-    const rows = [...body.rows];
+    const entries = grouped ? [...table.tBodies] : [...table.tBodies[0].rows];
     headings.forEach((heading, column) => {
       const button = heading.querySelector("button");
       if (!button) return;
@@ -17,20 +17,20 @@
         const numeric = heading.classList.contains("n");
         const was = heading.getAttribute("aria-sort");
         const up = was === "none" ? !numeric || "lower" in heading.dataset : was === "descending";
-        const key = (row) => {
-          const cell = row.cells[column];
+        const key = (entry) => {
+          const cell = (grouped ? entry.rows[0] : entry).cells[column];
           if (!numeric) return cell.textContent.trim().toLowerCase();
           return cell.dataset.value === "" ? null : Number(cell.dataset.value);
         };
         const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
-        const keyed = rows.map((row) => [key(row), row]);
+        const keyed = entries.map((entry) => [key(entry), entry]);
         keyed.sort(([a], [b]) => (a === null) - (b === null) || (a === null ? 0 : compare(a, b) * (up ? 1 : -1)));
-        body.append(...keyed.map(([, row]) => row));
+        (grouped ? table : table.tBodies[0]).append(...keyed.map(([, entry]) => entry));
         headings.forEach((other) => other.hasAttribute("aria-sort") && other.setAttribute("aria-sort", "none"));
         heading.setAttribute("aria-sort", up ? "ascending" : "descending");
       });
     });
-    if (rows.length > Number(table.dataset.show || Infinity)) showFew(table, rows.length);
+    if (entries.length > Number(table.dataset.show || Infinity)) showFew(table, entries.length);
   }
 
   function showFew(table, count) {

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from emoray.report.figure import SCORES, Chart, Range, clipped, layout, lines, robust
 from emoray.report.run import Run, Trial
 from emoray.report.scores import LOWER, natural, number, score_title
-from emoray.report.settings import flatten, short, text, varying
+from emoray.report.settings import flatten, searched, short, text
 
 MOST_AXES = 12
 NOT_SET = 0.0
@@ -42,15 +42,15 @@ class Column(NamedTuple):
 
 
 def charts(run: Run) -> list[Chart]:
-    """One for each study that has at least two scored trials with different settings."""
+    """One for each study that has at least two scored trials with different settings; an axis for each of those."""
     studies = [[trial for trial in run.scored if trial.study == study] for study in run.studies]
-    return [_chart(run, trials) for trials in studies if len(trials) > 1 and varying(trials)]
+    return [_chart(run, trials) for trials in studies if len(trials) > 1 and searched(run, trials)]
 
 
 def _chart(run: Run, trials: list[Trial]) -> Chart:
     # The best lie on top.
     trials = sorted(trials, key=lambda trial: trial.score or 0.0)
-    names, flats = varying(trials), [flatten(trial.settings) for trial in trials]
+    names, flats = searched(run, trials), [flatten(trial.settings) for trial in trials]
     scores = [score for trial in trials if (score := natural(run, trial.score)) is not None]
     shown, ends = names[:MOST_AXES], robust(scores, SCORES)
     # The score comes first: on a narrow screen it is the one that must not lie outside.
@@ -172,7 +172,9 @@ def _column(values: Sequence[str | float | None]) -> tuple[list[float], list[Tic
     """Heights and ticks of one setting; values that are missing lie at the bottom, under a tick of their own."""
     used = [value for value in values if value is not None]
     numbers = [value for value in used if isinstance(value, int | float)]
-    few = len(set(used)) <= 5 and len(used) >= 2 * len(set(used))
+    # Of few numbers each is a tick, unless they are single draws from a continuous range.
+    counted = len(numbers) == len(used) and all(float(value).is_integer() for value in numbers)
+    few = len(set(used)) <= 5 and (counted or len(used) >= 2 * len(set(used)))
     if len(numbers) == len(used) and not few:
         inner, ticks = _numeric(numbers)
     else:

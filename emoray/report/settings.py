@@ -4,9 +4,13 @@ A setting's name is its path in the sweep file (`optimizer.learning_rate`); a co
 (`optimizer` is "sgd"), and a setting of an optimizer that a trial does not use is missing from that trial.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from emoray import notation
 from emoray.report.run import Run, Trial
 from emoray.report.scores import number
 
@@ -40,10 +44,58 @@ def _plain(value: object) -> str | float:
 
 
 def varying(trials: Sequence[Trial]) -> list[str]:
-    """The settings that are not the same in all `trials`, in the order of the sweep file."""
-    flats = [flatten(trial.settings) for trial in trials]
+    """The settings with several values among those `trials` that have them, in the order of the sweep file.
+
+    What all trials of one optimizer have alike (its momentum) says no more than the optimizer's name does.
+    """
+    return _varying([flatten(trial.settings) for trial in trials])
+
+
+def _varying(flats: Sequence[Mapping[str, str | float]]) -> list[str]:
     names = dict.fromkeys(name for flat in flats for name in flat)
-    return [name for name in names if len({flat.get(name) for flat in flats}) > 1]
+    return [name for name in names if len({flat[name] for flat in flats if name in flat}) > 1]
+
+
+def searched(run: Run, trials: Sequence[Trial]) -> list[str]:
+    """Those of `varying` that the sweep file leaves to the search; all of them where it does not tell of the study.
+
+    Two optimizers with other defaults differ in settings that nobody asked for.
+    """
+    drawn = _spaces(run.sweep).get(trials[0].study)
+    return [name for name in varying(trials) if drawn is None or name.removeprefix("model.") in drawn]
+
+
+@functools.lru_cache(maxsize=1)
+def _spaces(sweep: str) -> dict[str, frozenset[str]]:
+    """The settings that a sweep.yaml leaves to the search, by study."""
+    models = (yaml.safe_load(sweep) or {}).get("models") or []
+    return {
+        str(model["study"]): frozenset(_drawn(model))
+        for model in models
+        if isinstance(model, Mapping) and "study" in model
+    }
+
+
+def _drawn(tree: Any, place: str = "") -> Iterator[str]:
+    """The settings that a piece of sweep.yaml leaves to the search, by the names that `flatten` gives them."""
+    if notation.is_sampler(tree):
+        yield place
+        yield from _chosen(tree.get("choice") or [], place)
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _drawn(value, f"{place}.{key}" if place else key)
+    elif isinstance(tree, list):
+        for item in tree:
+            if isinstance(item, Mapping):
+                yield from _drawn(item, f"{place}.{item.get('name')}")
+
+
+def _chosen(options: Sequence[Any], place: str) -> Iterator[str]:
+    """What is drawn within the options of a choice, and what tells options of one name apart, as two rotations."""
+    flats = [flatten({place: option}) for option in options]
+    for option, flat in zip(options, flats, strict=True):
+        yield from _drawn(option, place)
+        yield from _varying([other for other in flats if other.get(place) == flat.get(place)])
 
 
 def compact(run: Run) -> dict[str, list[tuple[str, str]]]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from emoray.report.run import Interval, Run, Trial, interval
 
 SPLITS = ("train", "validation", "selection", "test")
+DARK = 68
+"""Percent of a cell's tone above which its text is light on a light page, and dark on a dark one."""
 
 
 class Cell(NamedTuple):
@@ -212,13 +214,19 @@ def class_counts(manifest: Mapping[str, Any]) -> tuple[list[str], list[ClassCoun
 
 
 def ranked(run: Run) -> list[Trial]:
-    """All trials: the candidates of the leaderboard by rank, then the rest by score, then those without one."""
+    """All trials by score, the best first, and those without one at the end."""
+    return sorted(run.trials, key=lambda trial: -(trial.score if trial.score is not None else -np.inf))
 
-    def place(trial: Trial) -> tuple[float, float]:
-        rank = trial.rank if trial.rank is not None else np.inf
-        return rank, -(trial.score if trial.score is not None else -np.inf)
 
-    return sorted(run.trials, key=place)
+def left_out(run: Run) -> dict[str, list[str]]:
+    """Why checkpoints that would have been candidates are none, by trial."""
+    names = {trial.name for trial in run.trials}
+    found: dict[str, list[str]] = {}
+    for one in run.ensemble.get("left_out") or []:
+        name, reason = str(one.get("name")), str(one.get("reason", "")).replace(f"{run.folder}/", "")
+        trial = name if name in names else name.removesuffix("-soup")
+        found.setdefault(trial, []).append(reason if trial == name else f"{name}: {reason}")
+    return found
 
 
 def selected(run: Run) -> dict[str, Selected]:
