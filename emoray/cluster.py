@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emoray import growth
+from emoray import growth, termination
 from emoray.config import Resources
 from emoray.errors import UserError
 from emoray.placement import START_TIMEOUT, Cluster, Node
@@ -100,7 +100,8 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
     meanwhile = threading.Thread(target=_import_what_comes_next, name="imports")
     meanwhile.start()
     try:
-        context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        with termination.apart_from_ray():
+            context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise UserError(refusal(address, error)) from None
     finally:

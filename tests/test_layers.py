@@ -26,7 +26,7 @@ LAYERS = [
     ["checks", "search_checks", "train_checks", "overrides", "class_names"],
     ["calibration", "solvers", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
-    ["config", "placement", "growth", "orphans"],
+    ["config", "placement", "growth", "orphans", "termination"],
     ["data"],
     ["trial_state"],
     ["ownership"],
@@ -45,6 +45,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RAY = {"data", "trial", "search", "measuring", "tracking", "cluster", "cluster_file", "drain", "tasks", "orphans"}
+RAY |= {"termination"}
 KERAS = {"losses", "optimizers", "models", "trial", "inference", "inside"}
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts != ("__init__.py",))
 
