@@ -13,7 +13,7 @@ from emoray.errors import UserError
 from emoray.overview import best_trial, counts, natural, sparkline
 from emoray.run_folder import RunFolder
 from emoray.storage import AnyPath
-from emoray.trial_state import FAILED, Trial
+from emoray.trial_state import FAILED, FINISHED, RUNNING, UNFINISHED, Trial
 from emoray.trials import TrialTable
 
 LISTED = 50
@@ -45,14 +45,15 @@ def run(path: AnyPath) -> str:
     """The leaderboard of a run's trials, and why others failed."""
     folder = _opened(path)
     table, metric = trials.restore(folder), _metric(folder)
-    every = list(table)
-    listed = " · ".join(f"{count} {status}" for status, count in counts(every).items() if count)
-    lines = [f"{folder.path}: {_state(folder, table)}, {listed or 'no trials yet'}, changed {_age(folder)} ago", ""]
+    every, state = list(table), _state(folder, table)
+    at_work = state == RUNNING
+    listed = " · ".join(f"{count} {status}" for status, count in counts(every, at_work).items() if count)
+    lines = [f"{folder.path}: {state}, {listed or 'no trials yet'}, changed {_age(folder)} ago", ""]
     scored = sorted((t for t in every if natural(t, metric)), key=lambda trial: -max(trial.curve))
     rows = [("rank", "trial", metric, "epochs", "status", "curve")]
     for rank, trial in enumerate(scored[:LISTED], 1):
         epochs = f"{len(trial.history)}/{trial.settings['epochs']}"
-        status = f"{trial.status}: {trial.failure}" if trial.failure else trial.status
+        status = trial.shown(at_work) + (f": {trial.failure}" if trial.failure else "")
         rows.append((str(rank), trial.id, natural(trial, metric), epochs, status, sparkline(trial.curve, 24)))
     lines.append(_columns(rows))
     if len(scored) > LISTED:
@@ -68,7 +69,8 @@ def trial(path: AnyPath, name: str) -> str:
     table, metric = trials.restore(folder), _metric(folder)
     if name not in table.trials:
         raise UserError(f"{path} has no trial '{name}': {registry.suggestion(name, list(table.trials))}")
-    return printable("\n".join(_lines(table.trials[name], metric, folder)))
+    at_work = _state(folder, table) == RUNNING
+    return printable("\n".join(_lines(table.trials[name], metric, folder, at_work)))
 
 
 def printable(text: str) -> str:
@@ -81,12 +83,12 @@ def _row(folder: RunFolder) -> tuple[str, str, str, str, str]:
     best, state = best_trial(table), _state(folder, table)
     score = f"{metric} {natural(best, metric)}" if best is not None else "-"
     # A run that is finished has all its trials, even where a space held fewer than were asked for.
-    total = len(table.trials) if state == "finished" else max(_wanted(folder), len(table.trials))
+    total = len(table.trials) if state == FINISHED else max(_wanted(folder), len(table.trials))
     return folder.path.name, state, f"{sum(trial.ended for trial in table)}/{total}", score, _age(folder)
 
 
-def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
-    yield f"{shown.id}: {shown.status}{f', {shown.reason}' if shown.reason else ''}"
+def _lines(shown: Trial, metric: str, folder: RunFolder, at_work: bool) -> Iterator[str]:
+    yield f"{shown.id}: {shown.shown(at_work)}{f', {shown.reason}' if shown.reason else ''}"
     if shown.best is not None:
         yield f"best {metric} {natural(shown, metric)} at epoch {int(shown.best['epoch'])} of {len(shown.history)}"
     yield ""
@@ -141,9 +143,9 @@ def _search(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 def _state(folder: RunFolder, table: TrialTable) -> str:
     """`running` where a process holds the run; else `finished` with a report, or `unfinished`."""
     if ownership.is_owned(folder.path):
-        return "running"
+        return RUNNING
     ended = all(trial.ended for trial in table)
-    return "finished" if ended and folder.ensemble.exists() else "unfinished"
+    return FINISHED if ended and folder.ensemble.exists() else UNFINISHED
 
 
 def _changed(folder: RunFolder) -> float:

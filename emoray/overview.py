@@ -15,7 +15,7 @@ from rich.text import Text
 from emoray import space
 from emoray.config import Sweep
 from emoray.studies import Studies
-from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, Trial
+from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, UNFINISHED, Trial
 
 SHOWN = 12
 """Running trials that are shown where there is room."""
@@ -129,9 +129,10 @@ def data_wait(row: Mapping[str, float]) -> str:
     return f"{row['data_wait']:.0%}" if "data_wait" in row else ""
 
 
-def counts(trials: Sequence[Trial]) -> Mapping[str, int]:
-    """Trials by status."""
-    return {status: sum(t.status == status for t in trials) for status in (FINISHED, STOPPED, FAILED, RUNNING)}
+def counts(trials: Sequence[Trial], at_work: bool = True) -> Mapping[str, int]:
+    """Trials by status; `at_work` is whether a process is, on their run."""
+    shown = Counter(trial.shown(at_work) for trial in trials)
+    return {status: shown[status] for status in (FINISHED, STOPPED, FAILED, RUNNING if at_work else UNFINISHED)}
 
 
 def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterable[str]:

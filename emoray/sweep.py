@@ -6,6 +6,7 @@ here: this module runs as `__main__`.
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,15 +72,21 @@ def _run(sweep: Sweep, arguments: Arguments) -> None:
         told = plan.describe(sweep, cluster.local_resources())  # refuses what cannot run, before anything is spent
     resume = arguments.resume or arguments.retry_failed
     found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
-    if arguments.retry_failed and found is not None:
-        plan.check_failed(found)
-    if arguments.dry_run and not arguments.address:
-        _print_plan(told, sweep, found, arguments)
-        if not arguments.measure:
-            return
     screen = display.on_terminal(arguments.plain)
+    with runs.held(None if arguments.dry_run else found, screen.say):  # another's is refused before Ray starts
+        if arguments.retry_failed and found is not None:
+            plan.check_failed(found)
+        if arguments.dry_run and not arguments.address:
+            _print_plan(told, sweep, found, arguments)
+            if not arguments.measure:
+                return
+        _on_cluster(sweep, found, screen, arguments)
+
+
+def _on_cluster(sweep: Sweep, found: RunFolder | None, screen: display.Display, arguments: Arguments) -> None:
+    """What is left of the line when the sweep is known to be in order, or the rest of its plan, on Ray."""
     screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
-    with cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
+    with ExitStack() as owned, cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
         if arguments.address:
             told = plan.describe(sweep, machine)  # what can run is known only now
             if arguments.dry_run:
@@ -107,17 +114,19 @@ def _run(sweep: Sweep, arguments: Arguments) -> None:
         class_names.check(losses, prepared.manifest["classes"])
         if arguments.measure:
             screen.say("measuring a few steps of each architecture")
-            screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode), slots), slots))
+            with screen.at_work():
+                costs = measuring.costs(sweep, load(prepared, mode), slots)
+            screen.say(plan.measured(sweep, costs, slots))
         if arguments.dry_run:
             return
         for doubt in plan.doubts(sweep, machine, slots, mode, prepared.train_bytes):
             screen.say(doubt)
         tracking.check(sweep)
-        with runs.opened(sweep, found, prepared.folder, screen.say) as folder:
-            screen.say(display.about(prepared.manifest))
-            screen.say(display.at_once(slots, mode))
-            screen.say(f"run folder: {folder.path}/")
-            result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
+        folder = owned.enter_context(runs.opened(sweep, found, prepared.folder, screen.say))  # left when Ray has ended
+        screen.say(display.about(prepared.manifest))
+        screen.say(display.at_once(slots, mode))
+        screen.say(f"run folder: {folder.path}/")
+        result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
     screen.say(display.closing(result.candidates, result.ensemble, folder))
 
 
@@ -154,7 +163,8 @@ def _train_and_finalize(
             )
         if told := display.failures(studies.table, folder):
             screen.say(told)
-        return finalize.run(folder, sweep, kept, screen.say)
+        with screen.at_work():
+            return finalize.run(folder, sweep, kept, screen.say)
     except KeyboardInterrupt:
         raise Stopped from None
     finally:
@@ -218,7 +228,8 @@ def finalize_again(
             from emoray import finalize, held_out
 
             kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
-            result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
+            with screen.at_work():
+                result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
     screen.say(display.closing(result.candidates, result.ensemble, run))
 
 
