@@ -63,11 +63,7 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     """
     ownership.check_free(folder.path)
     table = trials.restore(folder, sweep.components, trials.Unwritten)
-    studies = Studies(sweep, table, retry_failed)
-    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
-    new = 0 if retry_failed else sum(max(0, forecast.trials(s) - len(table.of(s.name))) for s in sweep.studies)
-    ended = sum(trial.ended for trial in table)
-    return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new"
+    return f"resume     {folder.path}/: {Studies(sweep, table, retry_failed).standing()}"
 
 
 def check_failed(folder: RunFolder) -> None:
