@@ -258,7 +258,7 @@ def _interval(interval: Mapping[str, float | None], sign: str = "") -> str:
 
 def under_way(studies: Studies) -> str:
     """What a search does at the moment, in a line."""
-    idle = waiting(studies)
+    idle = {*waiting(studies), *studies.resting}
     running = [trial for trial in studies.table if not trial.ended and trial not in idle]
     listed = [f"{t.id} in epoch {min(len(t.history) + 1, t.settings['epochs'])}" for t in running[:LISTED]]
     listed += [f"{len(running) - LISTED} more"] if len(running) > LISTED else []

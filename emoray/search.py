@@ -114,6 +114,7 @@ def _tune(
             name="tune",
             storage_path=str(folder),
             verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it would hold nothing
             callbacks=[_Record(studies, watcher)],
             stop=_Breaker(studies),
         ),
