@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,12 @@ def local_resources() -> Cluster:
     return Cluster((Node(len(os.sched_getaffinity(0)), gpus),), memory, None)
 
 
+@lru_cache
 def bundles(resources: Resources, mode: str) -> Any:
-    """What a trial asks Ray Tune for. Several workers have a placement group of their own, which Ray Train makes.
+    """What a trial asks Ray Tune for; one object for all that ask for the same.
 
-    Where their number is not fixed, Ray Data's tasks take what CPUs there are: the group counts them (group.py).
+    Several workers have a placement group of their own, which Ray Train makes. Where their number is not
+    fixed, Ray Data's tasks take what CPUs there are: the group counts them (group.py).
     """
     from ray import tune
 

@@ -247,7 +247,7 @@ def test_a_trial_goes_on_in_the_middle_of_an_epoch_with_the_settings_it_had(data
     assert begun().step()["status"] == "finished"
     assert not (tmp_path / "checkpoint" / "within.npz").exists()
     played = begun().player.history
-    told = begun(epochs=2, early_stopping={"name": "patience", "epochs": 1}).step()
+    told = begun(early_stopping={"name": "patience", "epochs": 1}).step()
     assert (told["status"], dict(told["row"])) == ("finished", played[-1]), (
         "at its limit, it is told to end where it is"
     )
