@@ -71,6 +71,20 @@ def waiting(studies: Studies) -> list[Trial]:
     return [*studies.waiting, *(studies.rounds.paused if studies.rounds is not None else ())]
 
 
+def standing(studies: Studies) -> str:
+    """How many trials have ended, go on and are still to come, before any is given out."""
+    names = list(studies.studies)
+    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
+    started = {name: len(studies.table.of(name)) for name in names}
+    holds = {name: space.size(studies.studies[name].space) for name in names}
+    if studies.sweep.search.share == "best":  # whose they will be is not known
+        new = min(studies.total, sum(holds.values())) - sum(started.values())
+    else:
+        new = sum(max(0, min(studies.studies[name].trials, holds[name]) - started[name]) for name in names)
+    new = 0 if studies.retry_failed else max(0, int(new))
+    return f"{sum(trial.ended for trial in studies.table)} ended, {go_on} go on, {new} new"
+
+
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
     """What was drawn for a trial, by names as short as tells them apart; nothing where its space is gone."""
     study = next((study for study in sweep.studies if study.name == trial.study), None)

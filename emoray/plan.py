@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, ownership, placement, registry, space, storage, trials, weights
+from emoray import forecast, overview, ownership, placement, registry, space, storage, trials, weights
 from emoray.config import Study, Sweep
 from emoray.data import faces, sources, splits
 from emoray.data.plan import Source
@@ -63,7 +63,7 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     """
     ownership.check_free(folder.path)
     table = trials.restore(folder, sweep.components, trials.Unwritten)
-    return f"resume     {folder.path}/: {Studies(sweep, table, retry_failed).standing()}"
+    return f"resume     {folder.path}/: {overview.standing(Studies(sweep, table, retry_failed))}"
 
 
 def check_failed(folder: RunFolder) -> None:

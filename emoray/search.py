@@ -25,7 +25,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from emoray import cluster, orphans
+from emoray import cluster, orphans, overview
 from emoray.config import Sweep
 from emoray.errors import Stopped, SweepFailed, UserError
 from emoray.placement import START_TIMEOUT, Node, shortage
@@ -74,7 +74,7 @@ def run(
     os.environ.update(_SETTINGS)
     studies = Studies(sweep, table, retry_failed)
     if table.trials:
-        studies.notices.append(f"resume: {studies.standing()}")
+        studies.notices.append(f"resume: {overview.standing(studies)}")
     if not studies.complete:
         studies.notices.append("starting the first trials")
     watcher.update(studies)

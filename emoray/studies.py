@@ -86,18 +86,6 @@ class Studies:
         mine = (trial for trial in self.table if trial.study in self.studies and trial not in self.resting)
         return all(trial.ended for trial in mine) and not self._open()
 
-    def standing(self) -> str:
-        """How many trials have ended, go on and are still to come, in words; to be asked before `next`."""
-        go_on = len(self.waiting) + (len(self.rounds.paused) if self.rounds is not None else 0)
-        started = {name: len(self.table.of(name)) for name in self.studies}
-        holds = {name: space.size(study.space) for name, study in self.studies.items()}
-        if self.sweep.search.share == "best":  # whose they will be is not known
-            new = min(self.total, sum(holds.values())) - sum(started.values())
-        else:
-            new = sum(max(0, min(study.trials, holds[name]) - started[name]) for name, study in self.studies.items())
-        new = 0 if self.retry_failed else max(0, int(new))
-        return f"{sum(trial.ended for trial in self.table)} ended, {go_on} go on, {new} new"
-
     def next(self) -> Trial | None:
         """The next trial to run, in the table and on disk; None where there is none now."""
         if self.broken:
@@ -191,12 +179,8 @@ class Studies:
         """The studies that may be given another trial now."""
         if self.retry_failed:
             return {}
-        given = self._given()
-        return {
-            name: study
-            for name, study in self.studies.items()
-            if name not in self.used_up and len(self.table.of(name)) < given[name]
-        }
+        open_ = [name for name, given in self._given().items() if len(self.table.of(name)) < given]
+        return {name: self.studies[name] for name in open_ if name not in self.used_up}
 
     def _given(self) -> dict[str, int]:
         """How many trials each study has by now."""

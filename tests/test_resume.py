@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emoray import config, retention, trials
+from emoray import config, overview, retention, trials
 from emoray.run_folder import RunFolder
 from emoray.studies import RESTARTS, Studies
 from emoray.trial import failures
@@ -108,7 +108,7 @@ def test_fewer_epochs_end_those_that_were_running(tmp_path: Path) -> None:
         for _ in range(count):
             epoch(first, trial)
     resumed = again(tmp_path, sweep_of(tmp_path, SWEEP.replace("epochs: 3", "epochs: 2")))
-    assert resumed.standing() == "1 ended, 2 go on, 1 new"
+    assert overview.standing(resumed) == "1 ended, 2 go on, 1 new"
     short, beyond = resumed.next(), resumed.next()
     assert short is not None
     assert beyond is not None

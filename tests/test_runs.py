@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emoray import cli, config, held_out, listing, ownership, run_folder, runs, trials
+from emoray import cli, config, held_out, listing, overview, ownership, run_folder, runs, trials
 from emoray.data import Prepared
 from emoray.errors import Stopped, UserError
 from emoray.studies import Studies
@@ -185,7 +185,7 @@ def test_a_run_that_is_stopped_later_stays_and_tells_what_its_trials_have_left(t
     assert listing.trial(folder.path, one.id).startswith(f"{one.id}: unfinished\n")
     resumed = Studies(given, trials.restore(folder))
     assert [trial.id for trial in resumed.waiting] == [one.id, two.id]
-    assert resumed.standing() == "0 ended, 2 go on, 1 new", "its space holds three settings"
+    assert overview.standing(resumed) == "0 ended, 2 go on, 1 new", "its space holds three settings"
 
 
 def test_a_folder_that_its_owner_has_deleted_meanwhile_is_told(tmp_path: Path) -> None:

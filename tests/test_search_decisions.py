@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emoray import config, schedulers, trial_state, trials
+from emoray import config, overview, schedulers, trial_state, trials
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
 from emoray.trials import TrialTable
@@ -174,7 +174,7 @@ def test_the_better_studies_trials_are_counted_once(tmp_path: Path) -> None:
     assert studies.complete
     assert (len(table.of("lenet")), len(table.of("simple_cnn"))) == (3, 9)
     assert totals == {12}
-    assert Studies(sweep, trials.restore(table.folder)).standing() == "12 ended, 0 go on, 0 new"
+    assert overview.standing(Studies(sweep, trials.restore(table.folder))) == "12 ended, 0 go on, 0 new"
 
 
 def test_shared_trials_that_a_space_cannot_take_are_not_counted(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_shared_trials_that_a_space_cannot_take_are_not_counted(tmp_path: Path) 
     )
     table = TrialTable(RunFolder(tmp_path / "run"))
     studies = Studies(sweep_of(tmp_path, "", text=text), table)
-    assert studies.standing() == "0 ended, 0 go on, 3 new"
+    assert overview.standing(studies) == "0 ended, 0 go on, 3 new"
     play(studies, slots=1)
     assert studies.complete
     assert studies.total == len(table.trials) == 3
