@@ -1,6 +1,6 @@
 """The command line: arguments in, exit status out. Only here are errors turned into sentences.
 
-Exit status: 0 done, 1 the sweep failed, 2 a mistake of the user's, 130 stopped by Ctrl-C.
+Exit status: 0 done, 1 the sweep failed, 2 a mistake of the user's, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from emoray import __version__, catalogue, config, intact, listing, run_folder, storage, sweep, text
+from emoray import __version__, catalogue, config, intact, listing, run_folder, storage, sweep, termination, text
 from emoray.errors import Stopped, SweepFailed, UserError
 from emoray.s3 import RemoteError
 from emoray.storage import AnyPath
@@ -23,6 +24,12 @@ LISTED = 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    with termination.handled() as asked:
+        status = _run(argv)
+    return 143 if status == 130 and asked.received else status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
@@ -56,7 +63,7 @@ def _complain(told: str) -> None:
     print(text.wrapped(told, text.width_of(sys.stderr)), file=sys.stderr)
 
 
-def _run(given: str) -> AnyPath:
+def _meant(given: str) -> AnyPath:
     return run_folder.meant(storage.at(given))
 
 
@@ -83,8 +90,16 @@ def _disk_error(error: BaseException | None) -> OSError | None:
     return None
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no option by a part of its name: what such a word means would change with the next option."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.allow_abbrev = False
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="emoray", description="Hyperparameter sweeps for facial-emotion classifiers.")
+    parser = _Parser(prog="emoray", description="Hyperparameter sweeps for facial-emotion classifiers.")
     parser.add_argument("--version", action="version", version=f"emoray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_sweep(commands)
@@ -97,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_sweep(commands: "argparse._SubParsersAction[_Parser]") -> None:
     about = "train every model of a sweep file, find the best ensemble and write a report"
     parser = commands.add_parser("sweep", help=about, description=about[0].upper() + about[1:] + ".")
     parser.add_argument("file", metavar="FILE", nargs="?", help="the sweep file, such as sweeps/quickstart.yaml")
@@ -126,12 +141,12 @@ def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(run=_sweep)
 
 
-def _add_finalize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_finalize(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser("finalize", help="choose the ensemble of a run again and write its report")
     parser.add_argument(
         "run_folder",
         metavar="RUN",
-        type=_run,
+        type=_meant,
         help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
     parser.add_argument(
@@ -143,12 +158,12 @@ def _add_finalize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     parser.set_defaults(run=_finalize)
 
 
-def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser("predict", help="classify image files with the ensemble of a run, as CSV")
     parser.add_argument(
         "run_folder",
         metavar="RUN",
-        type=_run,
+        type=_meant,
         help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="PNG, JPEG, WebP or BMP files")
@@ -161,7 +176,7 @@ def _add_run_components(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(intact.ALLOW, action="store_true", help=told)
 
 
-def _add_augment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_augment(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser("augment", help="draw what a sweep file's augmentation does to its images")
     parser.add_argument("file", metavar="FILE", help="the sweep file")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="as for sweep")
@@ -170,7 +185,7 @@ def _add_augment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=_augment)
 
 
-def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_runs(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser("runs", help="list runs with their state, best score and age")
     parser.add_argument(
         "folder", metavar="FOLDER", type=storage.at, nargs="?", default=run_folder.USUAL, help="default: runs"
@@ -178,19 +193,19 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=lambda arguments: print(listing.runs(arguments.folder)))
 
 
-def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_show(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser("show", help="print a run's leaderboard, or a trial's settings, curve and error")
     parser.add_argument(
         "run_folder",
         metavar="RUN",
-        type=_run,
+        type=_meant,
         help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
     parser.add_argument("trial", metavar="TRIAL", nargs="?", help="a trial of it, such as lenet-001")
     parser.set_defaults(run=_show)
 
 
-def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser("check", help="check a cluster file for `ray up`, without a network")
     parser.add_argument("file", metavar="FILE", type=Path, help="a cluster file, such as cluster/gpu.yaml")
     parser.set_defaults(run=_check)

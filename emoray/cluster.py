@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from emoray import growth
+from emoray import growth, termination
 from emoray.errors import UserError
 from emoray.placement import START_TIMEOUT, Cluster, Node
 from emoray.study_settings import Resources
@@ -49,10 +50,12 @@ def local_resources() -> Cluster:
     return Cluster((Node(len(os.sched_getaffinity(0)), gpus),), memory, None)
 
 
+@lru_cache
 def bundles(resources: Resources, mode: str) -> Any:
-    """What a trial asks Ray Tune for. Several workers have a placement group of their own, which Ray Train makes.
+    """What a trial asks Ray Tune for; one object for all that ask for the same.
 
-    Where their number is not fixed, Ray Data's tasks take what CPUs there are: the group counts them (group.py).
+    Several workers have a placement group of their own, which Ray Train makes. Where their number is not
+    fixed, Ray Data's tasks take what CPUs there are: the group counts them (group.py).
     """
     from ray import tune
 
@@ -102,7 +105,8 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
     meanwhile = threading.Thread(target=_import_what_comes_next, name="imports")
     meanwhile.start()
     try:
-        context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        with termination.apart_from_ray():
+            context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise UserError(refusal(address, error)) from None
     finally:

@@ -2,15 +2,19 @@
 
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
-from emoray.overview import clock, data_wait, natural, overview
+from emoray.overview import clock, data_wait, natural, overview, waiting
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
@@ -18,6 +22,10 @@ from emoray.text import CODE, width_of, wrapped
 from emoray.trial_state import FAILED, Trial
 
 REFRESH_SECONDS = 0.25
+SILENT_SECONDS = 60.0
+"""After so long without a line, a log gets one that says what is being done."""
+LISTED = 8
+"""Running trials that such a line names."""
 
 
 class Display(Protocol):
@@ -31,6 +39,9 @@ class Display(Protocol):
 
     def update(self, studies: Studies) -> None: ...
 
+    def at_work(self) -> AbstractContextManager[object]:
+        """While this is open, what was said last is being done: it shows that it goes on."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
@@ -43,10 +54,10 @@ def on_terminal(plain: bool = False) -> Display:
 
 
 class PlainDisplay:
-    """One line for each epoch and each end of a trial, with the time since the start."""
+    """One line for each epoch and each end of a trial, with the time since the start; a sign of life now and then."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.began = self.spoke = time.monotonic()
         self.shown = Shown()
 
     @property
@@ -54,11 +65,33 @@ class PlainDisplay:
         return width_of(sys.stdout)
 
     def say(self, message: str) -> None:
-        print(wrapped(f"[{clock(time.monotonic() - self.began)}] {message}", self.width), flush=True)
+        self.spoke = time.monotonic()
+        print(wrapped(f"[{clock(self.spoke - self.began)}] {message}", self.width), flush=True)
 
     def update(self, studies: Studies) -> None:
         for line in self.shown.news(studies):
             self.say(line)
+        if time.monotonic() - self.spoke >= SILENT_SECONDS:
+            self.say(under_way(studies))
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        ended = threading.Event()
+        thread = threading.Thread(target=self._remind, args=[ended], name="signs of life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _remind(self, ended: threading.Event) -> None:
+        began, wait = time.monotonic(), SILENT_SECONDS
+        while not ended.wait(wait):
+            wait = self.spoke + SILENT_SECONDS - time.monotonic()
+            if wait <= 0:
+                self.say(f"still at it, for {clock(time.monotonic() - began)}")
+                wait = SILENT_SECONDS
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +105,8 @@ class Shown:
 
     def __init__(self) -> None:
         self.trials = self.notices = 0
+        self.epochs: dict[str, int] | None = None
+        """The epochs of each trial that were told of, or stood there before."""
 
     def told(self, studies: Studies) -> list[str]:
         """What the search has to say since the last call."""
@@ -80,11 +115,18 @@ class Shown:
         return new
 
     def news(self, studies: Studies) -> Iterator[str]:
-        """A line for each trial that has got on since the last call, and what the search has to say."""
+        """A line for each epoch and each end of a trial since the last call, and what the search has to say."""
+        if self.epochs is None:
+            self.epochs = {trial.id: len(trial.history) for trial in studies.table}
         new = studies.table.log[self.trials :]
         self.trials += len(new)
-        for trial in dict.fromkeys(new):
-            yield _line(studies.table.trials[trial], studies)
+        for name in dict.fromkeys(new):
+            trial = studies.table.trials[name]
+            for row in trial.history[self.epochs.get(name, 0) :]:
+                yield _epoch(trial, row, studies.sweep.search.metric)
+            self.epochs[name] = len(trial.history)
+            if trial.ended:
+                yield _end(trial, studies)
         yield from self.told(studies)
 
 
@@ -97,6 +139,8 @@ class LiveDisplay:
         self.drawn = 0.0
         self.shown = Shown()
         self.live: Live | None = None
+        self.said = ""
+        self.status: tuple[Progress, TaskID] | None = None
 
     @property
     def width(self) -> int | None:
@@ -104,6 +148,10 @@ class LiveDisplay:
 
     def say(self, message: str) -> None:
         self.console.print(wrapped(message, self.width), markup=False)
+        self.said = message.partition("\n")[0]
+        if self.status is not None:
+            status, task = self.status
+            status.reset(task, description=self.said)
 
     def update(self, studies: Studies) -> None:
         for notice in self.shown.told(studies):
@@ -114,6 +162,17 @@ class LiveDisplay:
         self.drawn = now
         size = self.console.size
         self.live.update(overview(studies, now - self.began, size.width, size.height), refresh=True)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        status = Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=self.console, transient=True)
+        self.status = status, status.add_task(self.said, total=None)
+        try:
+            with status:
+                yield
+        finally:
+            self.status = None
 
     def __enter__(self) -> Self:
         self.live = Live(console=self.console, auto_refresh=False, transient=False)
@@ -168,17 +227,28 @@ def about(manifest: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
-def _line(trial: Trial, studies: Studies) -> str:
+def under_way(studies: Studies) -> str:
+    """What a search does at the moment, in a line."""
+    idle = {*waiting(studies), *studies.resting}
+    running = [trial for trial in studies.table if not trial.ended and trial not in idle]
+    listed = [f"{t.id} in epoch {min(len(t.history) + 1, t.settings['epochs'])}" for t in running[:LISTED]]
+    listed += [f"{len(running) - LISTED} more"] if len(running) > LISTED else []
+    done = f"{sum(trial.ended for trial in studies.table)}/{studies.total} trials"
+    return f"{done}; at work: {', '.join(listed)}" if listed else f"{done}; {len(idle)} waiting"
+
+
+def _end(trial: Trial, studies: Studies) -> str:
     metric = studies.sweep.search.metric
-    if trial.ended:
-        told = f" {metric} {natural(trial, metric)} at epoch {int(trial.best['epoch'])}" if trial.best else ""
-        why = f" ({trial.reason})" if trial.reason else ""
-        ended = sum(other.ended for other in studies.table)
-        return f"{trial.id} {trial.status}{why}:{told or ' no score'}   {ended}/{studies.total} trials"
-    row = trial.history[-1]
+    told = f" {metric} {natural(trial, metric)} at epoch {int(trial.best['epoch'])}" if trial.best else ""
+    why = f" ({trial.reason})" if trial.reason else ""
+    ended = sum(other.ended for other in studies.table)
+    return f"{trial.id} {trial.status}{why}:{told or ' no score'}   {ended}/{studies.total} trials"
+
+
+def _epoch(trial: Trial, row: Mapping[str, float], metric: str) -> str:
     score = -row["score"] if metric == "log_loss" else row["score"]
     waits = f", data wait {data_wait(row)}" if data_wait(row) else ""
     return (
-        f"{trial.id} epoch {len(trial.history)}/{trial.settings['epochs']} {metric} {score:.4f} "
+        f"{trial.id} epoch {int(row['epoch'])}/{trial.settings['epochs']} {metric} {score:.4f} "
         f"loss {row['train_loss']:.4f} {row['images_per_second']:,.0f} images/s{waits}"
     )

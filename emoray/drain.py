@@ -47,7 +47,9 @@ def drain(address: str, ip: str, why: str, seconds: float | None = None) -> list
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m emoray.drain", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m emoray.drain", allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--address", required=True, help="the cluster's head, such as 10.0.0.5:6379")
     parser.add_argument("--ip", required=True, help="the address of the machine to drain")
     parser.add_argument("--why", default="the machine goes", help="is told in Ray's dashboard")

@@ -62,7 +62,7 @@ def run(
     Raises SweepFailed where no trial has a checkpoint, UserError where none of them can be used.
     """
     table = trials.restore(folder)
-    table.write()  # the report reads it, and what came with the folder may be anything
+    table.write(at_work=False)  # the report reads it, and what came with the folder may be anything
     choice = candidates.choose(table, sweep, searched)
     if not choice.candidates and not choice.left_out:
         raise SweepFailed(candidates.why_none(table))

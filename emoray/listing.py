@@ -15,7 +15,7 @@ from emoray.overview import best_trial, counts, natural, sparkline
 from emoray.run_folder import RunFolder
 from emoray.storage import AnyPath
 from emoray.text import CODE, in_columns, wrapped
-from emoray.trial_state import FAILED, Trial
+from emoray.trial_state import FAILED, FINISHED, RUNNING, UNFINISHED, Trial
 from emoray.trials import TrialTable
 
 NOT_FINALIZED = "not finalized"
@@ -55,20 +55,22 @@ def run(path: AnyPath, width: int | None = None) -> str:
     folder = _opened(path)
     table, finalized = trials.restore(folder), _finalized(folder)
     every, state = list(table), _state(folder, table, finalized)
-    listed = " · ".join(f"{count} {status}" for status, count in counts(every).items() if count)
+    at_work = state == RUNNING
+    listed = " · ".join(f"{count} {status}" for status, count in counts(every, at_work).items() if count)
     told = [f"{folder.path}: {state}, {listed or 'no trials yet'}, changed {_age(folder)} ago"]
     if state == NOT_FINALIZED:
         told += [HOW_TO_FINALIZE, f"{CODE}emoray finalize {shlex.quote(str(folder.path))}"]
-    told += ["", *_leaderboard(every, finalized, _metric(folder), folder, width)]
+    told += ["", *_leaderboard(every, finalized, folder, width, at_work)]
     failed = [trial for trial in every if trial.status == FAILED]
     told += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
     return printable("\n".join(wrapped(line, width) for line in told))
 
 
 def _leaderboard(
-    every: Sequence[Trial], finalized: Mapping[str, Any], metric: str, folder: RunFolder, width: int | None
+    every: Sequence[Trial], finalized: Mapping[str, Any], folder: RunFolder, width: int | None, at_work: bool
 ) -> Iterator[str]:
     """The scored trials, best first, and what finalizing has found out of them."""
+    metric = _metric(folder)
     scored = sorted((t for t in every if natural(t, metric)), key=lambda trial: -max(trial.curve))
     try:
         lines = leaderboard.lines(scored[:LISTED], finalized)
@@ -82,7 +84,7 @@ def _leaderboard(
             rows.append(("", line.name, "", *selection, f"{line.averaged}", "averaged", ""))
             continue
         epochs = f"{len(shown.history)}/{shown.settings['epochs']}"
-        status = f"{shown.status}: {shown.failure}" if shown.failure else shown.status
+        status = shown.shown(at_work) + (f": {shown.failure}" if shown.failure else "")
         row = (str(line.rank), shown.id, natural(shown, metric), *selection, epochs, status)
         rows.append((*row, sparkline(shown.curve, _CURVE)))
     yield in_columns(rows, width, names=1, right=range(2, 4) if chosen else (2,))
@@ -98,7 +100,8 @@ def trial(path: AnyPath, name: str) -> str:
     table, metric = trials.restore(folder), _metric(folder)
     if name not in table.trials:
         raise UserError(f"{path} has no trial '{name}': {registry.suggestion(name, list(table.trials))}")
-    return printable("\n".join(_lines(table.trials[name], metric, folder)))
+    at_work = _state(folder, table, _finalized(folder)) == RUNNING
+    return printable("\n".join(_lines(table.trials[name], metric, folder, at_work)))
 
 
 def printable(text: str) -> str:
@@ -111,12 +114,12 @@ def _row(folder: RunFolder) -> tuple[str, str, str, str, str]:
     best, state = best_trial(table), _state(folder, table, _finalized(folder))
     score = f"{metric} {natural(best, metric)}" if best is not None else "-"
     # A run that is finished has all its trials, even where a space held fewer than were asked for.
-    total = len(table.trials) if state == "finished" else max(_wanted(folder), len(table.trials))
+    total = len(table.trials) if state == FINISHED else max(_wanted(folder), len(table.trials))
     return folder.path.name, state, f"{sum(trial.ended for trial in table)}/{total}", score, _age(folder)
 
 
-def _lines(shown: Trial, metric: str, folder: RunFolder) -> Iterator[str]:
-    yield f"{shown.id}: {shown.status}{f', {shown.reason}' if shown.reason else ''}"
+def _lines(shown: Trial, metric: str, folder: RunFolder, at_work: bool) -> Iterator[str]:
+    yield f"{shown.id}: {shown.shown(at_work)}{f', {shown.reason}' if shown.reason else ''}"
     if shown.best is not None:
         yield f"best {metric} {natural(shown, metric)} at epoch {int(shown.best['epoch'])} of {len(shown.history)}"
     yield ""
@@ -172,15 +175,15 @@ def _state(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -
     """`running` where a process holds the run; else `finished` with a report of all its trials, and without one
     `unfinished` where the search has not ended, `failed` where no trial came through, or `not finalized`."""
     if ownership.is_owned(folder.path):
-        return "running"
+        return RUNNING
     if not all(trial.ended for trial in table):
-        return "unfinished"
+        return UNFINISHED
     # An older emoray did not note what was there when it finalized.
     if finalized and finalized.get("searched") in (None, table.reached()) and folder.report.exists():
-        return "finished"
+        return FINISHED
     if len(table.trials) < _wanted(folder):
-        return "unfinished"
-    return NOT_FINALIZED if candidates.trained(table) else "failed"
+        return UNFINISHED
+    return NOT_FINALIZED if candidates.trained(table) else FAILED
 
 
 def _finalized(folder: RunFolder) -> dict[str, Any]:

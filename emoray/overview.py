@@ -16,7 +16,7 @@ from emoray import space
 from emoray.config import Sweep
 from emoray.studies import Studies
 from emoray.text import shortened
-from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, Trial
+from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, UNFINISHED, Trial
 
 SHOWN = 12
 """Running trials that are shown where there is room."""
@@ -74,6 +74,20 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def waiting(studies: Studies) -> list[Trial]:
     """Trials that have not ended and do not train now: they wait for a place, or for the others of their round."""
     return [*studies.waiting, *(studies.rounds.paused if studies.rounds is not None else ())]
+
+
+def standing(studies: Studies) -> str:
+    """How many trials have ended, go on and are still to come, before any is given out."""
+    names = list(studies.studies)
+    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
+    started = {name: len(studies.table.of(name)) for name in names}
+    holds = {name: space.size(studies.studies[name].space) for name in names}
+    if studies.sweep.search.share == "best":  # whose they will be is not known
+        new = min(studies.total, sum(holds.values())) - sum(started.values())
+    else:
+        new = sum(max(0, min(studies.studies[name].trials, holds[name]) - started[name]) for name in names)
+    new = 0 if studies.retry_failed else max(0, int(new))
+    return f"{sum(trial.ended for trial in studies.table)} ended, {go_on} go on, {new} new"
 
 
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
@@ -134,9 +148,10 @@ def data_wait(row: Mapping[str, float]) -> str:
     return f"{row['data_wait']:.0%}" if "data_wait" in row else ""
 
 
-def counts(trials: Sequence[Trial]) -> Mapping[str, int]:
-    """Trials by status."""
-    return {status: sum(t.status == status for t in trials) for status in (FINISHED, STOPPED, FAILED, RUNNING)}
+def counts(trials: Sequence[Trial], at_work: bool = True) -> Mapping[str, int]:
+    """Trials by status; `at_work` is whether a process is, on their run."""
+    shown = Counter(trial.shown(at_work) for trial in trials)
+    return {status: shown[status] for status in (FINISHED, STOPPED, FAILED, RUNNING if at_work else UNFINISHED)}
 
 
 def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterable[str]:

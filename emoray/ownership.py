@@ -14,8 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import IO
 
+from emoray import storage
 from emoray.errors import Stopped, SweepFailed, UserError
 from emoray.s3 import S3Path
 from emoray.storage import AnyPath
@@ -24,23 +27,25 @@ LEASE_SECONDS = 30.0
 RENEW_SECONDS = 5.0
 """Several times within a lease, so that a server that stutters ends no sweep."""
 _WATCH_SECONDS = 1.0
+_LOOKS, _LOOK_SECONDS = 3, 0.1
+"""How often a lock is tried: who only asks whether a run is owned holds it for a moment."""
 LOCK, LEASE = ".lock", ".lease.json"
 
 
 @contextmanager
-def of(folder: AnyPath, say: Callable[[str], None]) -> Iterator[None]:
+def of(folder: AnyPath, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Own a run. Raises UserError where another process does, SweepFailed where one has taken it over meanwhile.
 
-    `say` is told of a lease that has to be waited for.
+    `say` is told of a lease that has to be waited for. What is yielded deletes the run, as long as it is owned.
     """
     if isinstance(folder, Path):
         with _locked(folder):
-            yield
+            yield partial(storage.remove, folder)
         return
     lease = _Lease(folder / LEASE)
     lease.take(folder, say)
     try:
-        yield
+        yield lease.remove_run
     except (Stopped, KeyboardInterrupt):
         if lease.lost:
             raise SweepFailed(f"{folder}: another process has taken the run over, and goes on with it") from None
@@ -76,12 +81,30 @@ def _owned(folder: AnyPath) -> UserError:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _owned(folder) from None
+    with _opened(folder) as lock:
+        for attempt in range(_LOOKS):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == _LOOKS - 1:
+                    raise _owned(folder) from None
+                time.sleep(_LOOK_SECONDS)
+        if not os.fstat(lock.fileno()).st_nlink:
+            raise _gone(folder)
         yield
+
+
+def _opened(folder: Path) -> IO[str]:
+    try:
+        return (folder / LOCK).open("w")
+    except FileNotFoundError:
+        raise _gone(folder) from None
+
+
+def _gone(folder: Path) -> UserError:
+    """Its owner was ended before it had begun a trial, and has just deleted it."""
+    return UserError(f"{folder}/ is gone: the sweep that had made it was stopped before its first trial")
 
 
 class _Lease:
@@ -114,6 +137,12 @@ class _Lease:
         if not self.lost:
             with suppress(OSError):
                 self.path.unlink()
+
+    def remove_run(self) -> None:
+        """Delete the run, but for the lease, which is then given back."""
+        for one in () if self.lost else self.path.parent.below():
+            if one.path != self.path:
+                one.path.unlink()
 
     def _watched(self, first: tuple[bytes, str]) -> tuple[bytes, str] | None:
         until = time.monotonic() + LEASE_SECONDS

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, notation, ownership, placement, space, storage, trials, weights
+from emoray import forecast, notation, overview, ownership, placement, space, storage, trials, weights
 from emoray.config import Sweep
 from emoray.data import splits
 from emoray.data.plan import Source
@@ -63,12 +63,8 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     """
     ownership.check_free(folder.path)
     table = trials.restore(folder, sweep.components, trials.Unwritten)
-    studies = Studies(sweep, table, retry_failed)
-    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
-    new = 0 if retry_failed else sum(max(0, forecast.trials(s) - len(table.of(s.name))) for s in sweep.studies)
-    ended = sum(trial.ended for trial in table)
     data = "the data unchanged" if folder.manifest.exists() else "no data read yet"
-    return f"resume     {folder.path}/: {ended} ended, {go_on} go on, {new} new; {data}"
+    return f"resume     {folder.path}/: {overview.standing(Studies(sweep, table, retry_failed))}; {data}"
 
 
 def check_failed(folder: RunFolder) -> None:

@@ -1,14 +1,15 @@
 """Opening a run: a fresh folder, or an earlier one to go on with where nothing that was measured would change."""
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, versions
+from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, trials, versions
 from emoray.config import Sweep
-from emoray.errors import UserError
+from emoray.errors import Stopped, UserError
 from emoray.run_folder import RunFolder, write_text
 from emoray.storage import AnyPath
 
@@ -55,24 +56,54 @@ def _nothing_to_resume(name: str, place: AnyPath) -> UserError:
 
 
 @contextmanager
+def held(found: RunFolder | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Own the run to go on with, from before anything is started until all has ended; there may be none yet.
+
+    Raises UserError where another process is at work on it.
+    """
+    if found is None:
+        yield
+        return
+    with ownership.of(found.path, say):
+        yield
+
+
+@contextmanager
 def opened(
     sweep: Sweep, found: RunFolder | None, prepared: str, say: Callable[[str], None] = lambda message: None
 ) -> Iterator[RunFolder]:
     """The run folder, this process's alone, with the resolved sweep and what tells of the data in it.
 
-    Raises UserError where another process is at work on the run.
+    One that was `found` is `held` already. To be left when nothing writes into it any more: where the user has ended
+    the sweep, trials.csv is then brought up to what trials have left, and a new folder is deleted if there are none, in
+    which case KeyboardInterrupt says that nothing was trained.
     """
-    folder = found or run_folder.create(storage.at(sweep.storage), sweep.name)
-    with ownership.of(folder.path, say):
-        storage.clear(folder.path)
-        versions.write(folder)
-        write_text(folder.sweep, config.dump(sweep))
-        _keep_components(sweep, folder)
-        for name in ("manifest.json", "quarantine.csv", "dropped.csv"):
-            source = storage.at(prepared) / name
-            if source.exists():
-                storage.copy(source, folder.manifest.with_name(name))
-        yield folder
+    with contextlib.ExitStack() as owned:
+        folder, remove = found, None
+        if folder is None:
+            folder = run_folder.create(storage.at(sweep.storage), sweep.name)
+            remove = owned.enter_context(ownership.of(folder.path, say))
+        try:
+            _fill(folder, sweep, prepared)
+            yield folder
+        except (Stopped, KeyboardInterrupt):
+            if remove is not None and not storage.folders(folder.path / "trials"):
+                remove()
+                raise KeyboardInterrupt from None
+            with contextlib.suppress(OSError, UserError):
+                trials.restore(folder).rest()
+            raise
+
+
+def _fill(folder: RunFolder, sweep: Sweep, prepared: str) -> None:
+    storage.clear(folder.path)
+    versions.write(folder)
+    write_text(folder.sweep, config.dump(sweep))
+    _keep_components(sweep, folder)
+    for name in ("manifest.json", "quarantine.csv", "dropped.csv"):
+        source = storage.at(prepared) / name
+        if source.exists():
+            storage.copy(source, folder.manifest.with_name(name))
 
 
 @contextmanager

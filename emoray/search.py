@@ -25,9 +25,9 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from emoray import cluster, orphans
+from emoray import cluster, orphans, overview
 from emoray.config import Sweep
-from emoray.errors import Stopped, SweepFailed
+from emoray.errors import Stopped, SweepFailed, UserError
 from emoray.placement import START_TIMEOUT, Node, shortage
 from emoray.studies import Studies
 from emoray.trial import room, scratch
@@ -73,6 +73,10 @@ def run(
     """
     os.environ.update(_SETTINGS)
     studies = Studies(sweep, table, retry_failed)
+    if table.trials:
+        studies.notices.append(f"resume: {overview.standing(studies)}")
+    if not studies.complete:
+        studies.notices.append("starting the first trials")
     watcher.update(studies)
     if studies.complete:
         return studies
@@ -81,8 +85,8 @@ def run(
             trainable = tune.with_parameters(runner, data=[ray.put(data)])
             _tune(sweep, studies, trainable, data.mode, slots, watcher, folder)
     finally:
-        with contextlib.suppress(OSError):  # on a full disk: the folder tells the same
-            table.write()
+        with contextlib.suppress(OSError, UserError):  # on a full disk: the folder tells the same
+            table.rest()
     watcher.update(studies)
     if studies.broken:
         raise SweepFailed(studies.broken)
@@ -110,6 +114,7 @@ def _tune(
             name="tune",
             storage_path=str(folder),
             verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it would hold nothing
             callbacks=[_Record(studies, watcher)],
             stop=_Breaker(studies),
         ),
@@ -181,12 +186,17 @@ class _Record(_Unpickled, tune.Callback):
     def __init__(self, studies: Studies, watcher: Watcher) -> None:
         self.studies, self.watcher, self.places = studies, watcher, _Places()
         self.died = self.looked = float("-inf")
+        self.ended: list[TuneTrial] = []
 
     def on_trial_result(self, iteration: int, trials: list, trial: TuneTrial, result: dict, **info: Any) -> None:
         if "status" in result:  # Tune marks what _Judge has ended as done too
             self.studies.record(result)
 
+    def on_trial_complete(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
+        self.ended.append(trial)
+
     def on_trial_error(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
+        self.ended.append(trial)
         file = trial.error_file
         told = Path(file).read_text() if file and Path(file).exists() else "the trial's process died"
         self.studies.died(trial.config["trial"], told)
@@ -199,7 +209,17 @@ class _Record(_Unpickled, tune.Callback):
         if now - self.died < DEATH_SECONDS and now - self.looked > 1:  # its workers' controller follows it in a while
             self.looked = now
             orphans.free_places()
+        while self.ended:
+            _forget(self.ended.pop())
         self.watcher.update(self.studies)
+
+
+def _forget(order: TuneTrial) -> None:
+    """Drop what Tune keeps of an order that has ended, for tables that nobody asks for: most of a driver's memory."""
+    order.config, order.evaluated_params, order.experiment_tag = {}, {}, ""
+    vars(order)["_Trial__unresolved_config"] = {}  # a second copy; where Ray has renamed it, it stays
+    kept = order.run_metadata
+    kept.last_result, kept.metric_analysis, kept.metric_n_steps = {}, {}, {}
 
 
 class _Places:

@@ -162,7 +162,9 @@ def drainer(address: str, metadata: Metadata) -> Callable[[Notice], None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m emoray.spot", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m emoray.spot", allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--address", required=True, help="the cluster's head, such as 10.0.0.5:6379")
     parser.add_argument("--metadata", default=METADATA, help=f"the metadata service (default: {METADATA})")
     arguments = parser.parse_args()

@@ -74,9 +74,12 @@ class Studies:
 
     @property
     def total(self) -> int:
-        """How many trials the sweep has in all, those that ended included."""
-        wanted = sum(self._wanted(study) for study in self.studies.values())
-        return max(wanted, sum(len(self.table.of(study)) for study in self.studies))
+        """How many trials the sweep has in all, those that ended included, as far as is known."""
+        if self.sweep.search.share != "best":
+            return sum(self._wanted(study) for study in self.studies.values())
+        given, started = self._given(), {name: len(self.table.of(name)) for name in self.studies}
+        missed = sum(max(0, given[name] - started[name]) for name in self.used_up)
+        return max(sum(study.trials for study in self.studies.values()) - missed, sum(started.values()))
 
     @property
     def complete(self) -> bool:
@@ -111,6 +114,9 @@ class Studies:
         trial = self.table.trials[result["trial"]]
         if trial.ended or trial in self.waiting or self.broken:
             return True
+        if "lost" in result:
+            self.notices.append(f"{trial.id}: {result['lost']}; it goes on from epoch {len(trial.history)}")
+            return False
         if "row" in result:
             self.unplaced.pop(trial.id, None)
             self.deaths.pop(trial.id, None)  # what counts is dying again and again in the same epoch
@@ -157,9 +163,10 @@ class Studies:
             self.table.reopen(trial)
         if trial.ended:
             return self._tell(trial)
-        if trial.settings["epochs"] < study.epochs:
-            why = f"epochs {trial.settings['epochs']} -> {study.epochs}"
-            self.table.change(trial, why, {**trial.settings, "epochs": study.epochs})
+        epochs = max(study.epochs, len(trial.history))  # one that is beyond a lower limit ends where it is
+        if trial.settings["epochs"] != epochs:
+            why = f"epochs {trial.settings['epochs']} -> {epochs}"
+            self.table.change(trial, why, {**trial.settings, "epochs": epochs})
         if self.rounds is None or not self.rounds.waits(trial):
             self.waiting.append(trial)
         return None
@@ -173,14 +180,14 @@ class Studies:
         """The studies that may be given another trial now."""
         if self.retry_failed:
             return {}
-        given = {name: self._wanted(study) for name, study in self.studies.items()}
-        if self.sweep.search.share == "best":
-            given = shares.best({name: study.trials for name, study in self.studies.items()}, self._scores())
-        return {
-            name: study
-            for name, study in self.studies.items()
-            if name not in self.used_up and len(self.table.of(name)) < given[name]
-        }
+        open_ = [name for name, given in self._given().items() if len(self.table.of(name)) < given]
+        return {name: self.studies[name] for name in open_ if name not in self.used_up}
+
+    def _given(self) -> dict[str, int]:
+        """How many trials each study has by now."""
+        if self.sweep.search.share != "best":
+            return {name: self._wanted(study) for name, study in self.studies.items()}
+        return shares.best({name: study.trials for name, study in self.studies.items()}, self._scores())
 
     def _scores(self) -> dict[str, list[float | None]]:
         """The best scores of each study's trials by index; a space that is used up goes on with nothing."""

@@ -6,6 +6,7 @@ here: this module runs as `__main__`.
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,17 +78,25 @@ def _run(sweep: Sweep, start: preflight.Found, here: placement.Cluster | None, a
     found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
     if found is not None:
         held_out.check(found, start.fingerprint, None)
-        if arguments.retry_failed:
-            plan.check_failed(found)
     told = "" if here is None else plan.describe(sweep, here, start.source)
-    if arguments.dry_run and here is not None:
-        _print_plan(told, sweep, start, found, arguments)
-        if not arguments.measure:
-            return
     screen = display.on_terminal(arguments.plain)
+    with runs.held(None if arguments.dry_run else found, screen.say):  # another's is refused before Ray starts
+        if arguments.retry_failed and found is not None:
+            plan.check_failed(found)
+        if arguments.dry_run and here is not None:
+            _print_plan(told, sweep, start, found, arguments)
+            if not arguments.measure:
+                return
+        _on_cluster(sweep, start, found, screen, arguments)
+
+
+def _on_cluster(
+    sweep: Sweep, start: preflight.Found, found: RunFolder | None, screen: display.Display, arguments: Arguments
+) -> None:
+    """What is left of the line when the sweep is known to be in order, or the rest of its plan, on Ray."""
     screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
-    with cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
-        if here is None:
+    with ExitStack() as owned, cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
+        if arguments.address:
             told = plan.describe(sweep, machine, start.source)  # what can run is known only now
             if arguments.dry_run:
                 _print_plan(told, sweep, start, found, arguments)
@@ -112,17 +121,19 @@ def _run(sweep: Sweep, start: preflight.Found, here: placement.Cluster | None, a
         class_names.check(losses, prepared.manifest["classes"])
         if arguments.measure:
             screen.say("measuring a few steps of each architecture")
-            screen.say(plan.measured(sweep, measuring.costs(sweep, load(prepared, mode), slots), slots))
+            with screen.at_work():
+                costs = measuring.costs(sweep, load(prepared, mode), slots)
+            screen.say(plan.measured(sweep, costs, slots))
         if arguments.dry_run:
             return
         for doubt in plan.doubts(sweep, machine, slots, mode, prepared.train_bytes):
             screen.say(doubt)
         tracking.check(sweep)
-        with runs.opened(sweep, found, prepared.folder, screen.say) as folder:
-            screen.say(display.about(prepared.manifest))
-            screen.say(display.at_once(slots, mode))
-            screen.say(f"run folder: {folder.path}/")
-            result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
+        folder = owned.enter_context(runs.opened(sweep, found, prepared.folder, screen.say))  # left when Ray has ended
+        screen.say(display.about(prepared.manifest))
+        screen.say(display.at_once(slots, mode))
+        screen.say(f"run folder: {folder.path}/")
+        result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
     screen.say(closing(result.candidates, result.ensemble, folder, screen.width))
 
 
@@ -161,7 +172,8 @@ def _train_and_finalize(
             )
         if told := display.failures(studies.table, folder):
             screen.say(told)
-        return finalize.run(folder, sweep, kept, screen.say)
+        with screen.at_work():
+            return finalize.run(folder, sweep, kept, screen.say)
     except KeyboardInterrupt:
         raise Stopped from None
     finally:
@@ -225,7 +237,8 @@ def finalize_again(
             from emoray import finalize
 
             kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
-            result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
+            with screen.at_work():
+                result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
     screen.say(closing(result.candidates, result.ensemble, run, screen.width))
 
 

@@ -13,6 +13,8 @@ from emoray.errors import UserError
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "log_loss")
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+UNFINISHED = "unfinished"
+"""What a `running` trial is called where no process is at work on its run: a resume goes on with it."""
 MEMORY, NOT_FINITE, DATA, CRASH, PLACE, ERROR = "memory", "not_finite", "data", "crash", "place", "error"
 """Why a trial failed: no memory, a loss that is no number, data that cannot be read, its process died, no place for its
 workers, an exception."""
@@ -96,8 +98,12 @@ class Trial:
     def ended(self) -> bool:
         return self.status != RUNNING
 
-    def row(self) -> dict[str, Any]:
-        """The trial as a row of trials.csv."""
+    def shown(self, at_work: bool) -> str:
+        """The status as a person is told it; `at_work` is whether a process is, on the trial's run."""
+        return self.status if self.ended or at_work else UNFINISHED
+
+    def row(self, at_work: bool = True) -> dict[str, Any]:
+        """The trial as a row of trials.csv; `at_work` is whether a process is, on its run."""
         best = self.best or {}
         seconds = sum(row["seconds"] for row in self.history)
         rates = [row["images_per_second"] for row in self.history]
@@ -105,7 +111,7 @@ class Trial:
             "trial": self.id,
             "study": self.study,
             "model": self.architecture,
-            "status": self.status,
+            "status": self.shown(at_work),
             "reason": self.reason,
             "signature": self.signature,
             "epochs": len(self.history),

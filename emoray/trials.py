@@ -134,8 +134,18 @@ class TrialTable:
         self.log.append(trial.id)
         self.write(lazily=True)
 
-    def write(self, lazily: bool = False) -> None:
-        """Write trials.csv; lazily at most once a second, since the whole table is written each time."""
+    def rest(self) -> None:
+        """Write trials.csv when no trial trains any more: each with all that its process has left on disk."""
+        for trial in self:
+            if not trial.ended:  # its process may have saved an epoch, and was ended before it could tell of it
+                trial.history = read_history(self.folder.trial(trial.id))
+        self.write(at_work=False)
+
+    def write(self, lazily: bool = False, at_work: bool = True) -> None:
+        """Write trials.csv; lazily at most once a second, since the whole table is written each time.
+
+        Trials that have not ended are told as unfinished where nobody is `at_work`.
+        """
         if lazily and time.monotonic() - self._written < self._write_seconds:
             return
         for trial in self:
@@ -143,7 +153,7 @@ class TrialTable:
                 self._rows.pop(trial.id, None)
             elif trial.id not in self._rows:  # it no longer changes, and a table may be long
                 self._rows[trial.id] = csv_lines(COLUMNS, [trial.row()])
-        lines = (self._rows.get(trial.id) or csv_lines(COLUMNS, [trial.row()]) for trial in self)
+        lines = (self._rows.get(trial.id) or csv_lines(COLUMNS, [trial.row(at_work)]) for trial in self)
         write_text(self.folder.trials, ",".join(COLUMNS) + "\n" + "".join(lines))
         self._written = time.monotonic()
 
@@ -173,7 +183,7 @@ class Unwritten(TrialTable):
     def end(self, trial: Trial, status: str, reason: str = "", failure: str = "", *told: Any, **more: Any) -> None:
         trial.status, trial.reason, trial.failure = status, reason, failure
 
-    def write(self, lazily: bool = False) -> None:
+    def write(self, lazily: bool = False, at_work: bool = True) -> None:
         pass
 
     def _write_settings(self, trial: Trial) -> None:

@@ -1,6 +1,7 @@
 """What a person sees of a search: a display of any number of trials at 80 columns, plain lines."""
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ search: {metric: METRIC, scheduler: {name: asha, grace_epochs: 3}}
 """
 
 
-def searched(tmp_path: Path, count: int, metric: str = "accuracy") -> Studies:
-    """A search in which a third has ended and the others run."""
+def searched(
+    tmp_path: Path, count: int, metric: str = "accuracy", screen: display.PlainDisplay | None = None
+) -> Studies:
+    """A search in which a third has ended and the others run; a `screen` has seen its beginning."""
     text = SWEEP.replace("TRIALS", str(count)).replace("METRIC", metric).replace("width: {normal: [64, 1]}", "depth: 3")
     write_text(tmp_path / "run" / "sweep.yaml", text)
     studies = Studies(config.load(tmp_path / "run" / "sweep.yaml"), TrialTable(RunFolder(tmp_path / "run")))
+    if screen is not None:
+        screen.update(studies)
     for number in range(count):
         trial = studies.next()
         assert trial is not None
@@ -70,16 +75,75 @@ def test_a_curve_that_is_lost_is_drawn_too() -> None:
 
 
 def test_plain_lines_come_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    studies = searched(tmp_path, 4)
-    studies.notices.append("lenet-001: its process died; it goes on from epoch 3")
+    """A line for each epoch, that of the last too, and for each end of a trial, though both come together."""
     screen = display.PlainDisplay()
+    studies = searched(tmp_path, 4, screen=screen)
+    capsys.readouterr()
+    studies.notices.append("lenet-001: its process died; it goes on from epoch 3")
     screen.update(studies)
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == len(studies.table.trials) + 1
+    told = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    epochs = [f"{trial.id} epoch {n + 1}/9" for trial in studies.table for n in range(len(trial.history))]
+    assert [" ".join(line.split()[:3]) for line in told if " epoch " in line and "images/s" in line] == epochs
+    assert "simple_cnn-001 epoch 9/9 accuracy 0.0940 loss 0.1111 1,234 images/s, data wait 27%" in told
+    ends = [line for line in told if " trials" in line]
+    assert [line.split()[:2] for line in ends] == [["simple_cnn-001", "finished:"], ["simple_cnn-004", "stopped"]]
+    assert len(told) == len(epochs) + len(ends) + 1
     assert "goes on from epoch 3" in told[-1]
-    assert any(line.endswith("1,234 images/s, data wait 27%") for line in told)
     screen.update(studies)
     assert capsys.readouterr().out == ""
+
+
+def test_epochs_of_an_earlier_start_are_not_told_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = searched(tmp_path, 4)
+    resumed = Studies(before.sweep, trials.restore(before.table.folder))
+    screen = display.PlainDisplay()
+    screen.update(resumed)
+    trial = resumed.next()
+    assert trial is not None
+    row = {**trial.history[-1], "epoch": len(trial.history) + 1}
+    resumed.record({"trial": trial.id, "row": list(row.items())})
+    screen.update(resumed)
+    assert f"] {trial.id} epoch 3/9" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_log_that_is_silent_gets_a_sign_of_life(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = searched(tmp_path, 4)
+    screen = display.PlainDisplay()
+    screen.update(studies)
+    capsys.readouterr()
+    screen.update(studies)
+    assert capsys.readouterr().out == "", "nothing is new, and it has not been silent for long"
+    monkeypatch.setattr(display, "SILENT_SECONDS", 0.3)
+    time.sleep(0.4)
+    for _ in range(3):
+        screen.update(studies)
+    (told,) = capsys.readouterr().out.splitlines()
+    assert told.endswith("2/4 trials; at work: simple_cnn-002 in epoch 3, simple_cnn-003 in epoch 3")
+    screen.say("predicting")
+    with screen.at_work():
+        time.sleep(0.75)
+    told, *lives = capsys.readouterr().out.splitlines()
+    assert told.endswith("predicting")
+    assert len(lives) == 2
+    assert lives[0].endswith("still at it, for 00:00")
+    time.sleep(0.4)
+    assert capsys.readouterr().out == "", "what has ended gives no sign of life"
+
+
+def test_a_terminal_shows_what_is_being_done() -> None:
+    shown = io.StringIO()
+    screen = display.LiveDisplay(Console(file=shown, force_terminal=True, width=80, legacy_windows=False))
+    screen.say("predicting selection and test with [5] checkpoints")
+    with screen.at_work():
+        time.sleep(0.3)
+        screen.say("fitting")
+        time.sleep(0.3)
+    told = shown.getvalue()
+    assert told.count("predicting selection and test with [5] checkpoints") > 1, "as a line, and beside its clock"
+    assert told.count("fitting") > 1
+    assert "0:00:00" in told
 
 
 def test_what_a_resume_would_do_is_planned_and_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

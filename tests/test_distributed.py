@@ -1,5 +1,6 @@
 """Several workers for a trial: they do what one would, survive their deaths, and leave nothing behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -92,6 +93,16 @@ def remote(group: Any, **changes: Any) -> Any:
     return RemotePlayer(settings(**changes), "accuracy", group)
 
 
+def through_deaths(player: Any, within: Any = None) -> dict[str, float]:
+    """An epoch that is waited for again after each death of a rank, as a trial's next step does."""
+    from emoray.trial.failures import RanksDied
+
+    while True:
+        with contextlib.suppress(RanksDied):
+            row: dict[str, float] = player.play(within)
+            return row
+
+
 def workers() -> list[int]:
     """The processes of this test's ranks."""
     return of_raylet("RayTrainWorker")
@@ -141,12 +152,16 @@ def test_two_workers_take_the_steps_of_one(data: TrialData, group: Any) -> None:
 @pytest.mark.timeout(400)
 def test_a_killed_worker_costs_an_epoch_and_changes_nothing(data: TrialData, group: Any) -> None:
     """With dropout and batch norm: the ranks agree at the end of each epoch, or the trial would fail."""
+    from emoray.trial.failures import RanksDied
+
     unbroken, broken = remote(group, seed=8), remote(group, seed=8)
     for _ in range(2):
         unbroken.play()
     broken.play()
     os.kill(workers()[1], signal.SIGKILL)
-    broken.play()
+    with pytest.raises(RanksDied, match=r"the process of its worker [01] died"):
+        broken.play()
+    through_deaths(broken)
     assert timeless(broken.history) == timeless(unbroken.history)
     for a, b in zip(unbroken.state().arrays["model"], broken.state().arrays["model"], strict=True):
         assert np.array_equal(a, b)
@@ -229,6 +244,6 @@ def test_workers_that_die_again_and_again_are_told_as_dead(data: TrialData, grou
     group.close()
     fated = Group(TWO, [ray.put(data)], None)
     with pytest.raises(failures.WorkersFailed, match=r"died 4 times in the same epoch \(ActorDiedError") as caught:
-        remote(fated, model={"name": "tests.fatal_models.deadly"}).play()
+        through_deaths(remote(fated, model={"name": "tests.fatal_models.deadly"}))
     assert failures.told(caught.value)["failure"] == CRASH
     fated.close()

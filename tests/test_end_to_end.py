@@ -3,13 +3,16 @@
 import csv
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,28 +197,60 @@ def test_data_that_has_changed_is_refused_before_the_run_is_touched(finished: tu
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ended_by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, ended_by: signal.Signals, status: int) -> None:
     arguments = quickstart(tmp_path, "--set", "train.epochs=4")
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
     folder = tmp_path / "quickstart"
-    deadline = time.monotonic() + 150
-    while not list(folder.glob("trials/*/history.csv")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume" in told
-    assert "Traceback" not in told
+    process = started(arguments)
+    wait_for(lambda: list(folder.glob("trials/*/history.csv")), process)
+    os.killpg(process.pid, ended_by)  # as a terminal and `timeout` do
+    said, told = process.communicate(timeout=60)
+    assert process.returncode == status, said + told
+    assert told.strip().startswith(
+        "stopped; what was trained is kept. Go on with:\n  emoray sweep sweeps/quickstart.yaml"
+    )
+    assert told.strip().endswith("--resume")
+    assert len(told.strip().splitlines()) == 2, "and nothing of Ray's"
+    assert "***" not in said
+    for row in table(folder):
+        history = folder / "trials" / row["trial"] / "history.csv"
+        epochs = len(history.read_text().splitlines()) - 1 if history.exists() else 0
+        assert row["epochs"] == str(epochs), "the table is written last"
+        assert row["status"] in ("unfinished", "finished", "stopped")
+    assert "unfinished" in emoray("show", folder).stdout
     first = next(folder.glob("trials/*/history.csv"))
     before = first.read_text().splitlines()
     done = run([*arguments, "--resume"])
     assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"resume: \d ended, \d go on, \d new", done.stdout)
     assert first.read_text().splitlines()[: len(before)] == before, "epochs that were trained are kept as they were"
     assert all(row["status"] in ("finished", "stopped") for row in table(folder))
+
+
+@pytest.mark.parametrize(("ended_by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_sweep_that_is_stopped_early_leaves_no_run(tmp_path: Path, ended_by: signal.Signals, status: int) -> None:
+    folder = tmp_path / "quickstart"
+    process = started(quickstart(tmp_path))
+    wait_for(folder.exists, process)
+    process.send_signal(ended_by)
+    said, told = process.communicate(timeout=60)
+    assert process.returncode == status, said + told
+    assert told.strip() == "stopped; nothing was trained"
+    assert not folder.exists()
+
+
+def started(arguments: list[str]) -> "subprocess.Popen[str]":
+    """A command in a session of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(arguments, cwd=ROOT, text=True, start_new_session=True, **pipes)
+
+
+def wait_for(what: Callable[[], Any], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 150
+    while not what():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture

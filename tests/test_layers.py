@@ -31,7 +31,7 @@ LAYERS = [
     ["calibration", "solvers", "bootstrap", "crossfit", "algorithms", "schedulers", "schedules", "stopping"],
     ["losses", "optimizers", "models", "augment", "class_weights", "ensemble"],
     ["study_settings"],
-    ["config", "placement", "growth", "orphans"],
+    ["config", "placement", "growth", "orphans", "termination"],
     ["data"],
     ["trial_state"],
     ["ownership"],
@@ -51,6 +51,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 RAY = {"data", "trial", "search", "measuring", "tracking", "cluster", "cluster_file", "drain", "tasks", "orphans"}
+RAY |= {"termination"}
 KERAS = {"losses", "optimizers", "models", "trial", "inference", "inside"}
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts != ("__init__.py",))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from emoray.trial import failures
-from emoray.trial.mailbox import DELIVERIES, Mailbox
+from emoray.trial.mailbox import DELIVERIES, Dead, Mailbox
 from emoray.trial_state import MEMORY
 
 
@@ -129,6 +129,52 @@ def test_what_workers_died_of_last_is_told() -> None:
         with pytest.raises(RuntimeError, match=r"in the same epoch \(OutOfMemoryError: the node") as caught:
             await asked
         assert failures.died(str(caught.value))["failure"] == MEMORY
+
+    together(play)
+
+
+def test_the_death_of_a_rank_is_news_and_the_order_stays_open() -> None:
+    async def play(mailbox: Mailbox) -> None:
+        asked = asyncio.create_task(mailbox.ask("order"))
+        await mailbox.next(0, 0, 0)
+        await mailbox.lost("it was killed", [1])
+        assert await asked == Dead((1,))
+        assert str(Dead((1,))) == "the process of its worker 1 died"
+        asked = asyncio.create_task(mailbox.wait("order"))
+        assert await mailbox.next(0, 0, 0) == (1, "order")
+        await mailbox.lost("", [])
+        await mailbox.reply(1, "weights")
+        assert await asked == "weights"
+        await mailbox.lost("it was killed too", [0, 2])  # between two orders
+        assert await mailbox.ask("the next") == Dead((0, 2))
+        assert str(Dead((0, 2))) == "the processes of its workers 0 and 2 died"
+
+    together(play)
+
+
+def test_ranks_that_die_again_and_again_are_counted_while_it_is_told() -> None:
+    async def play(mailbox: Mailbox) -> None:
+        asked = asyncio.create_task(mailbox.ask("order"))
+        for _ in range(DELIVERIES):
+            assert await mailbox.next(0, 0, 0) is not None
+            await mailbox.lost("it was killed", [0])
+            assert await asked == Dead((0,))
+            asked = asyncio.create_task(mailbox.wait("order"))
+            await asyncio.sleep(0)
+        assert await mailbox.next(0, 0, 0) is None
+        with pytest.raises(RuntimeError, match=r"died 4 times in the same epoch \(it was killed\)"):
+            await asked
+
+    together(play)
+
+
+def test_an_order_that_is_waited_for_outlives_a_mailbox_that_was_started_again() -> None:
+    async def play(mailbox: Mailbox) -> None:
+        waiting = asyncio.create_task(mailbox.wait("order"))
+        await asyncio.sleep(0)
+        assert await mailbox.next(0, 0, 0) == (1, "order")
+        await mailbox.reply(1, "weights")
+        assert await waiting == "weights"
 
     together(play)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emoray import config, retention, trials
+from emoray import config, overview, retention, trials
 from emoray.run_folder import RunFolder
 from emoray.studies import RESTARTS, Studies
 from emoray.trial import failures
@@ -97,6 +97,49 @@ def test_fewer_epochs_change_nothing_that_was_trained(tmp_path: Path) -> None:
     train(begun(tmp_path))
     resumed = again(tmp_path, sweep_of(tmp_path, SWEEP.replace("epochs: 3", "epochs: 2")))
     assert resumed.complete
+
+
+def test_fewer_epochs_end_those_that_were_running(tmp_path: Path) -> None:
+    """At the new limit, or where they are beyond it; more epochs later let all of them go on."""
+    first = begun(tmp_path, SWEEP.replace("epochs: 3", "epochs: 9"))
+    for count in (1, 4, 9):
+        trial = first.next()
+        assert trial is not None
+        for _ in range(count):
+            epoch(first, trial)
+    resumed = again(tmp_path, sweep_of(tmp_path, SWEEP.replace("epochs: 3", "epochs: 2")))
+    assert overview.standing(resumed) == "1 ended, 2 go on, 1 new"
+    short, beyond = resumed.next(), resumed.next()
+    assert short is not None
+    assert beyond is not None
+    assert [trial.settings["epochs"] for trial in resumed.table] == [2, 4, 9]
+    assert [[change.why for change in trial.changes] for trial in resumed.table] == [
+        ["epochs 9 -> 2"],
+        ["epochs 9 -> 4"],
+        [],
+    ]
+    assert epoch(resumed, short), "its last one"
+    row = beyond.history[-1]
+    assert resumed.record({"trial": beyond.id, "row": list(row.items()), "status": "finished", "reason": ""})
+    assert [(trial.status, len(trial.history)) for trial in resumed.table] == [
+        ("finished", 2),
+        ("finished", 4),
+        ("finished", 9),
+    ]
+    longer = again(tmp_path, sweep_of(tmp_path, SWEEP.replace("epochs: 3", "epochs: 6")))
+    assert [(trial.id, trial.settings["epochs"]) for trial in longer.waiting] == [(short.id, 6), (beyond.id, 6)]
+
+
+def test_a_dead_worker_is_told_and_the_trial_goes_on(tmp_path: Path) -> None:
+    """The step that tells of it is no epoch: nothing is judged, and no round is over."""
+    studies = begun(tmp_path, SWEEP.replace("metric: accuracy", "metric: accuracy, scheduler: {name: pbt}"))
+    trial = studies.next()
+    assert trial is not None
+    epoch(studies, trial)
+    assert not studies.record({"trial": trial.id, "lost": "the process of its worker 1 died", "done": False})
+    assert studies.notices == [f"{trial.id}: the process of its worker 1 died; it goes on from epoch 1"]
+    assert not trial.ended
+    assert len(trial.history) == 1
 
 
 def test_a_wider_space_and_another_model_extend_a_run(tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
 """Run folders: numbering, locking, what may change on a resume, files that are whole or not at all."""
 
+import csv
 import json
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emoray import config, held_out, run_folder, runs
-from emoray.errors import UserError
+from emoray import cli, config, held_out, listing, overview, ownership, run_folder, runs, trials
+from emoray.errors import Stopped, UserError
+from emoray.studies import Studies
+from emoray.trials import TrialTable, write_history
 
 
 def sweep(tmp_path: Path, text: str = "models: [lenet]") -> config.Sweep:
@@ -104,11 +109,96 @@ def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
     with (
         runs.opened(sweep(tmp_path), None, str(tmp_path)) as folder,
         pytest.raises(UserError, match="another process"),
-        runs.opened(sweep(tmp_path), folder, str(tmp_path)),
+        runs.held(folder, print),
     ):
         pass
-    with runs.opened(sweep(tmp_path), folder, str(tmp_path)):
+    with runs.held(folder, print), runs.opened(sweep(tmp_path), folder, str(tmp_path)):
+        assert ownership.is_owned(folder.path)
+    assert not ownership.is_owned(folder.path)
+
+
+@pytest.mark.parametrize("option", ["--resume", "--retry-failed"])
+def test_the_run_of_another_process_is_refused_before_ray_starts(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun(tmp_path)
+    with ownership.of(folder.path, print):
+        assert cli.main(["sweep", str(_file(tmp_path)), "--storage", str(tmp_path / "runs"), option]) == 2
+    told = capsys.readouterr()
+    assert f"another process is at work on {folder.path}/; wait for its end" in told.err
+    assert "starting Ray" not in told.out
+
+
+def test_who_only_asks_for_the_owner_keeps_nobody_out(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            ownership.is_owned(folder.path)
+            time.sleep(0.005)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(200):
+            with runs.held(folder, print):
+                pass
+    finally:
+        ended.set()
+        asking.join()
+
+
+@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
+def test_a_run_that_is_stopped_before_its_first_trial_leaves_no_folder(tmp_path: Path, error: type) -> None:
+    before = begun(tmp_path)
+    opened = runs.opened(sweep(tmp_path), None, str(tmp_path))
+    folder = opened.__enter__()
+    assert folder.sweep.exists()
+    with pytest.raises(KeyboardInterrupt):
+        opened.__exit__(error, error(), None)
+    assert not folder.path.exists()
+    with pytest.raises(error), runs.held(before, print), runs.opened(sweep(tmp_path), before, str(tmp_path)):
+        raise error
+    assert before.sweep.exists(), "what was there before stays"
+
+
+def test_a_run_that_is_stopped_later_stays_and_tells_what_its_trials_have_left(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    given = sweep(tmp_path, "models: [{name: lenet, trials: 5}]\ntrain: {batch_size: {choice: [16, 32, 64]}}")
+    opened = runs.opened(given, None, str(tmp_path))
+    folder = opened.__enter__()
+    studies = Studies(given, TrialTable(folder))
+    one, two = studies.next(), studies.next()
+    assert one is not None
+    assert two is not None
+    row = {"epoch": 1, "score": 0.5, "seconds": 1.0, "images_per_second": 5.0, "train_loss": 1.0, "accuracy": 0.5}
+    studies.record({"trial": one.id, "row": list(row.items())})
+    studies.table.write()
+    write_history(folder.trial(one.id), [row, row | {"epoch": 2}])  # saved, and its process ended before it told
+    write_history(folder.trial(two.id), [row])
+    assert {line["status"] for line in _table(folder)} == {"running"}
+    assert "2 running" in listing.run(folder.path)
+    assert not opened.__exit__(Stopped, Stopped(), None), "it goes on its way"
+    assert [(line["status"], line["epochs"]) for line in _table(folder)] == [("unfinished", "2"), ("unfinished", "1")]
+    assert ": unfinished, 2 unfinished, changed" in listing.run(folder.path)
+    assert listing.trial(folder.path, one.id).startswith(f"{one.id}: unfinished\n")
+    resumed = Studies(given, trials.restore(folder))
+    assert [trial.id for trial in resumed.waiting] == [one.id, two.id]
+    assert overview.standing(resumed) == "0 ended, 2 go on, 1 new", "its space holds three settings"
+
+
+def test_a_folder_that_its_owner_has_deleted_meanwhile_is_told(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    with ownership.of(folder.path, print) as remove:
+        remove()
+    with pytest.raises(UserError, match="is gone: the sweep that had made it was stopped"), runs.held(folder, print):
         pass
+
+
+def _table(folder: run_folder.RunFolder) -> list[dict[str, str]]:
+    with folder.trials.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_storage_must_be_a_folder_that_can_be_written(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_trial_is_restored_as_it_was(tmp_path: Path, s3_bucket: S3Path) -> Non
     assert (checkpoint.read(again.checkpoint(two, "taken")).arrays["model"][0] == 2).all()
     assert trials.restore(folder).trials[two.id].changes[0].donor == one.id
     assert len(folder.trials.read_text().splitlines()) == 4
-    assert "1 finished · 1 failed · 1 running" in listing.run(folder.path)
+    assert "1 finished · 1 failed · 1 unfinished" in listing.run(folder.path)
     assert "Traceback" in listing.trial(folder.path, three.id)
     assert "mine" in listing.runs(folder.path.parent)
     going = Studies(sweep(tmp_path, s3_bucket), trials.restore(folder), retry_failed=True)
@@ -137,12 +137,12 @@ def test_only_one_process_owns_a_run(tmp_path: Path, s3_bucket: S3Path, monkeypa
     said: list[str] = []
     with runs.opened(sweep(tmp_path, s3_bucket), None, str(tmp_path)) as folder:
         assert ownership.is_owned(folder.path)
-        another = runs.opened(sweep(tmp_path, s3_bucket), folder, str(tmp_path), said.append)
+        another = runs.held(folder, said.append)
         with pytest.raises(UserError, match=f"process {os.getpid()} on .* is at work on"), another:
             pass
     assert "waiting 6 s for a sign of it" in said[0]
     assert not ownership.is_owned(folder.path)
-    with runs.opened(sweep(tmp_path, s3_bucket), folder, str(tmp_path), said.append):
+    with runs.held(folder, said.append):
         pass
     assert len(said) == 1, "who says goodbye need not be waited for"
 
@@ -182,6 +182,18 @@ def test_an_owner_whose_run_is_taken_over_ends(
     (folder.path / ownership.LEASE).unlink()
     with pytest.raises(Stopped), ownership.of(folder.path, print):
         raise Stopped
+
+
+def test_a_run_that_is_stopped_before_its_first_trial_leaves_nothing(
+    tmp_path: Path, s3_bucket: S3Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "RENEW_SECONDS", 0.2)
+    opened = runs.opened(sweep(tmp_path, s3_bucket), None, str(tmp_path))
+    folder = opened.__enter__()
+    assert folder.sweep.exists()
+    with pytest.raises(KeyboardInterrupt):
+        opened.__exit__(Stopped, Stopped(), None)
+    assert not folder.path.is_dir()
 
 
 def test_a_lease_outlives_faults(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emoray import config, schedulers, trial_state, trials
+from emoray import config, overview, schedulers, trial_state, trials
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
 from emoray.trials import TrialTable
@@ -156,6 +156,38 @@ def test_all_is_said_of_a_whole_space_alone(tmp_path: Path) -> None:
     assert 1 < given < 9
     told = f"simple_cnn: nothing that was not tried is drawn from its space any more, so it ends with {given} trials"
     assert studies.notices == [told]
+
+
+def test_the_better_studies_trials_are_counted_once(tmp_path: Path) -> None:
+    """Of 12 trials the better of two equal studies gets more than its 6, and the other fewer."""
+    text = (
+        "models: [{name: lenet, trials: 6}, {name: simple_cnn, trials: 6, dropout: {uniform: [0.8, 0.9]}}]\n"
+        "train: {epochs: 1, optimizer: {name: adam, learning_rate: {loguniform: [1e-4, 1e-2]}}}\n"
+        "search: {metric: accuracy, share: best}\n"
+    )
+    sweep, table = sweep_of(tmp_path, "", text=text), TrialTable(RunFolder(tmp_path / "run"))
+    studies = Studies(sweep, table)
+    totals = {studies.total}
+    for _ in range(12):
+        play(studies, slots=1, results=1)
+        totals.add(studies.total)
+    assert studies.complete
+    assert (len(table.of("lenet")), len(table.of("simple_cnn"))) == (3, 9)
+    assert totals == {12}
+    assert overview.standing(Studies(sweep, trials.restore(table.folder))) == "12 ended, 0 go on, 0 new"
+
+
+def test_shared_trials_that_a_space_cannot_take_are_not_counted(tmp_path: Path) -> None:
+    text = (
+        "models: [{name: lenet, trials: 6}, {name: simple_cnn, trials: 6, dropout: {choice: [0.8, 0.9]}}]\n"
+        "train: {epochs: 1}\nsearch: {metric: accuracy, share: best}\n"
+    )
+    table = TrialTable(RunFolder(tmp_path / "run"))
+    studies = Studies(sweep_of(tmp_path, "", text=text), table)
+    assert overview.standing(studies) == "0 ended, 0 go on, 3 new"
+    play(studies, slots=1)
+    assert studies.complete
+    assert studies.total == len(table.trials) == 3
 
 
 RESUMED = [

@@ -189,6 +189,11 @@ def test_a_trial_goes_on_in_the_middle_of_an_epoch_with_the_settings_it_had(data
     assert begun(accumulate_steps=2).player.progress.chunks == 0, "its settings have changed since"
     assert begun().step()["status"] == "finished"
     assert not (tmp_path / "checkpoint" / "within.npz").exists()
+    played = begun().player.history
+    told = begun(early_stopping={"name": "patience", "epochs": 1}).step()
+    assert (told["status"], dict(told["row"])) == ("finished", played[-1]), (
+        "at its limit, it is told to end where it is"
+    )
 
 
 def test_the_best_epoch_is_kept_and_loaded(data: TrialData, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from emoray.study_settings import Resources
 from emoray.trial.checkpoint import State
 from emoray.trial.group import Group, RemotePlayer
 from emoray.trial.notice import Within
+from tests.test_distributed import through_deaths
 from tests.training import faces_of, settings, timeless
 
 IMAGES = 4000
@@ -40,7 +41,7 @@ class Trial:
 
     def play(self, epochs: int = EPOCHS) -> "Trial":
         for _ in range(epochs):
-            self.player.play(Within(lambda: False, self.within.append))
+            through_deaths(self.player, Within(lambda: False, self.within.append))
         return self
 
     def begin(self) -> threading.Thread:

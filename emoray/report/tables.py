@@ -190,7 +190,7 @@ def _saving(study: str, trials: list[Trial]) -> Saving:
     )
 
 
-STATUSES = ("finished", "stopped", "failed", "running")
+STATUSES = ("finished", "stopped", "failed", "running", "unfinished")
 
 
 def stop_reasons(run: Run) -> dict[str, int]:

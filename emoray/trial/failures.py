@@ -13,6 +13,10 @@ class NoPlace(Exception):
     """A trial's workers found no place; says what they asked for and what was free."""
 
 
+class RanksDied(Exception):
+    """Processes of a trial's workers have died, which is no failure: they are started again, and go on."""
+
+
 class WorkersFailed(Exception):
     """A trial's workers failed. `told` is what the first of them that did has told, with its traceback as `error`."""
 

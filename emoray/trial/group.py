@@ -30,8 +30,8 @@ from emoray.trial import failures, room, scratch
 from emoray.trial.backend import KerasConfig
 from emoray.trial.checkpoint import State
 from emoray.trial.ending import stop_reason
-from emoray.trial.failures import NoPlace, WorkersFailed
-from emoray.trial.mailbox import Mailbox
+from emoray.trial.failures import NoPlace, RanksDied, WorkersFailed
+from emoray.trial.mailbox import Dead, Mailbox
 from emoray.trial.notice import Within
 from emoray.trial.serving import Order, serve
 
@@ -197,9 +197,10 @@ class _Deaths(UserCallback):
         self.mailbox = mailbox
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        causes = [getattr(error, "health_check_failure", None) for error in worker_exceptions.values()]
-        told = [f"{type(cause).__name__}: {cause}".partition("\n")[0] for cause in causes if cause is not None]
-        self.mailbox.lost.remote("; ".join(dict.fromkeys(told)))
+        causes = {rank: getattr(error, "health_check_failure", None) for rank, error in worker_exceptions.items()}
+        dead = [rank for rank, cause in causes.items() if cause is not None]
+        told = [f"{type(causes[rank]).__name__}: {causes[rank]}".partition("\n")[0] for rank in dead]
+        self.mailbox.lost.remote("; ".join(dict.fromkeys(told)), dead)
 
 
 class RemotePlayer:
@@ -213,6 +214,8 @@ class RemotePlayer:
         self.parameters: int | None = None
         self._job = uuid.uuid4().hex
         self._last: State | None = None
+        self._open: Order | None = None
+        """The order of an epoch that was left when ranks died; they go on with it."""
 
     def load(self, last: State, best: State | None) -> None:
         self._last, self.best = last, best
@@ -225,19 +228,19 @@ class RemotePlayer:
     def play(self, within: Within | None = None) -> dict[str, float]:
         """Have the group train and validate one epoch; returns its row of the history.
 
-        The ranks know themselves when a state in the middle of it is due; `within` takes it.
+        The ranks know themselves when a state in the middle of it is due; `within` takes it. Raises RanksDied as soon
+        as that is known; called again, it waits on for the epoch.
         """
-        # In references: only a rank that has to begin anew, or was started again, fetches them.
-        last = [ray.put(self._last)] if self._last is not None else []
-        order = Order(self._job, self.settings, self.metric, len(self.history), last)
-        if not self.history or self.history[-1]["seconds"] > GROW_SECONDS:
-            self.group.grow()
-        answer = self._asked(order)
-        while isinstance(answer, State):
+        order = self._open or self._order()
+        way, self._open = "ask" if self._open is None else "wait", order
+        while isinstance(answer := self._asked(way, order), State):
             if within is not None:
                 within.save(answer)
-            order = dataclasses.replace(order, last=[ray.put(answer)])
-            answer = self._asked(order, going_on=True)
+            way, order = "go_on", dataclasses.replace(order, last=[ray.put(answer)])
+            self._open = order
+        if isinstance(answer, Dead):
+            raise RanksDied(str(answer))
+        self._open = None
         if "failure" in answer:
             raise WorkersFailed(answer)
         self._last, self.parameters = answer["state"], answer["parameters"]
@@ -245,16 +248,25 @@ class RemotePlayer:
         self.history = list(self._last.meta["history"])
         return self.history[-1]
 
-    def _asked(self, order: Order, going_on: bool = False) -> Any:
+    def _order(self) -> Order:
+        """The order of the next epoch. More ranks are started before it, where they are worth it."""
+        if not self.history or self.history[-1]["seconds"] > GROW_SECONDS:
+            self.group.grow()
+        # In references: only a rank that has to begin anew, or was started again, fetches them.
+        last = [ray.put(self._last)] if self._last is not None else []
+        return Order(self._job, self.settings, self.metric, len(self.history), last)
+
+    def _asked(self, way: str, order: Order) -> Any:
+        """The mailbox's answer to `ask`, `go_on` or `wait`."""
         for _ in range(ATTEMPTS):
             mailbox = self.group.mailbox
             try:
-                return ray.get((mailbox.go_on if going_on else mailbox.ask).remote(order))
+                return ray.get(getattr(mailbox, way).remote(order))
             except ray.exceptions.RayTaskError as error:  # the mailbox was closed
                 why = str(error.cause)
                 raise (NoPlace(why) if self.group.unplaced else WorkersFailed(failures.died(why))) from None
             except ray.exceptions.RayActorError:  # it died: its ranks go home, and come again to a new one
-                going_on = False
+                way = "ask"
                 time.sleep(1)
         raise WorkersFailed(failures.died(f"the process that orders go through died {ATTEMPTS} times in an epoch"))
 

@@ -5,10 +5,24 @@ actor of its own runs it.
 """
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 DELIVERIES = 4
 """How often an order is handed to rank 0, or ranks may die on their way to it, before that counts as their fault."""
+
+
+@dataclass(frozen=True)
+class Dead:
+    """News of an order: the processes of these ranks have died, and are started again."""
+
+    ranks: tuple[int, ...]
+
+    def __str__(self) -> str:
+        if len(self.ranks) == 1:
+            return f"the process of its worker {self.ranks[0]} died"
+        return f"the processes of its workers {', '.join(map(str, self.ranks[:-1]))} and {self.ranks[-1]} died"
 
 
 class Mailbox:
@@ -21,12 +35,14 @@ class Mailbox:
         self.news: Any = None
         self.closed: str | None = None
         self.deaths: str | None = None
+        self.dead: list[int] = []
+        """Ranks whose processes have died, of which the trial does not know yet."""
         self.changed = asyncio.Condition()
 
     async def ask(self, order: Any) -> Any:
-        """Post an order and wait for its answer, or for a state in the middle of it, which calls for `go_on`.
+        """Post an order and wait for its answer, or for news of it, which call for `go_on`.
 
-        Raises RuntimeError where the ranks have ended.
+        News are a state in the middle of it, or `Dead`. Raises RuntimeError where the ranks have ended.
         """
         async with self.changed:
             self.number, self.order = self.number + 1, order
@@ -37,19 +53,32 @@ class Mailbox:
 
     async def go_on(self, order: Any) -> Any:
         """Wait on for what `ask` waits for; ranks that are started again get `order` in the place of the open one."""
+        self.delivered = 0
+        return await self.wait(order)
+
+    async def wait(self, order: Any) -> Any:
+        """`go_on` where the order has come no further, so that ranks that die of it again and again are counted."""
         async with self.changed:
-            self.order, self.delivered = order, 0
+            self.order = order
+            if not self.number:  # this process was started again in between
+                self.number = 1
+                self.changed.notify_all()
             return await self._told()
 
     async def _told(self) -> Any:
-        await self.changed.wait_for(lambda: any(x is not None for x in (self.answer, self.news, self.closed)))
+        await self.changed.wait_for(
+            lambda: self.dead or any(x is not None for x in (self.answer, self.news, self.closed))
+        )
         if self.answer is not None:
             answer, self.answer, self.order = self.answer, None, None  # a weight in memory, until then
             return answer
-        if self.news is None:
+        if self.news is not None:
+            news, self.news = self.news, None
+            return news
+        if self.closed is not None:
             raise RuntimeError(self.closed)
-        news, self.news = self.news, None
-        return news
+        dead, self.dead = self.dead, []
+        return Dead(tuple(dead))
 
     async def next(self, done: int, rank: int, generation: int) -> tuple[int, Any] | None:
         """The order after number `done`, as soon as there is one; None: no more will come to ranks so old."""
@@ -86,10 +115,15 @@ class Mailbox:
                 self.news = news
                 self.changed.notify_all()
 
-    async def lost(self, why: str) -> None:
-        """Ranks have ended in an error, or have died of `why`. Those that never come here are not started for ever."""
+    async def lost(self, why: str, dead: Sequence[int] = ()) -> None:
+        """Ranks have ended in an error, or the `dead` of them of `why`.
+
+        Those that never come here are not started for ever.
+        """
         async with self.changed:
             self.deaths, self.losses = why or self.deaths, self.losses + 1
+            self.dead += dead
+            self.changed.notify_all()
             if self.losses > DELIVERIES and self.closed is None:
                 known = f" ({self.deaths})" if self.deaths else ""
                 self.closed = f"the workers ended {self.losses} times before they could train{known}"

@@ -42,7 +42,8 @@ class TrialRunner(tune.Trainable):
     after which it goes on from another trial's weights. With one worker the trial is played in this process, with
     several by a worker group that stays for the next trial. A step returns {"trial", "row", "parameters", "done",
     "status", "reason", "failure", "error"}: an exception is a result too, told with its traceback, so that only the
-    death of the process is left for the driver to notice.
+    death of the process is left for the driver to notice. Where a worker's process has died, a step returns at once
+    with "lost", what to tell of it; the next one waits on for the same epoch.
     """
 
     player: "Player | RemotePlayer | None" = None
@@ -71,6 +72,8 @@ class TrialRunner(tune.Trainable):
             if self.player is None:
                 self.player = self._player()
             return self._epoch(self.player)
+        except failures.RanksDied as died:
+            return {"trial": self.trial, "lost": str(died), "done": False}
         except Exception as error:
             failed = {"trial": self.trial, "done": True, "status": "failed", "error": traceback.format_exc()}
             return failed | failures.told(error)
