@@ -33,6 +33,7 @@ from emoray import cluster, config, forecast
 
 SWEEP = """
 name: benchmark
+seed: {seed}
 data: {{path: {data}, leaks: drop, split: {{validation: 0.06, selection: 0.08, test: official}}{limit}}}
 models: [{{name: simple_cnn, trials: {trials}, depth: 3, width: 16, dropout: {{uniform: [0.0, 0.3]}}}}]
 train:
@@ -121,7 +122,7 @@ def through_keras_tuner(sweep: config.Sweep, way: str) -> list[Epoch]:
                 raise keras_tuner.errors.FatalError("all epochs are spent")  # the only one that ends its search
 
     with tempfile.TemporaryDirectory() as folder:
-        common = {"hypermodel": Model(), "objective": "val_accuracy", "seed": 0, "directory": folder}
+        common = {"hypermodel": Model(), "objective": "val_accuracy", "seed": sweep.seed, "directory": folder}
         if way == "random":
             tuner = keras_tuner.RandomSearch(max_trials=study.trials, **common)
         else:
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--limit", type=int, help="at most so many training images")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the settings drawn and the weights")
     parser.add_argument("--scheduler", default="none", choices=["none", "asha", "hyperband"], help="of emoray")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--compare", type=Path, nargs="+", metavar="JSON")
@@ -187,6 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.yaml")
         asked = {"trials": arguments.trials, "epochs": arguments.epochs, "scheduler": arguments.scheduler}
+        asked["seed"] = arguments.seed
         file.write_text(SWEEP.format(data=Path(arguments.data).absolute(), limit=limit, **asked))
         sweep = config.load(file, storage="runs")
         way = arguments.way
