@@ -207,7 +207,7 @@ def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, ended_by: signal.Signa
     said, told = process.communicate(timeout=60)
     assert process.returncode == status, said + told
     assert told.strip().startswith(
-        "stopped; what was trained is kept. Go on with:\n  emoray sweep sweeps/quickstart.yaml"
+        "stopped; what was trained is kept. Go on with:\n    emoray sweep sweeps/quickstart.yaml"
     )
     assert told.strip().endswith("--resume")
     assert len(told.strip().splitlines()) == 2, "and nothing of Ray's"

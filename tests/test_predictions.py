@@ -169,7 +169,7 @@ def test_the_snippet_on_the_page_loads_what_is_recommended(run: Callable[..., di
     (member,) = told["members"]
     source = told["folder"].report.read_text()
     assert f"auto ({told['picked']})" in source
-    assert f"auto ({told['picked']}) ensemble" in told["closing"]
+    assert f"auto ({told['picked']})" in told["closing"]
     blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", source, re.DOTALL)
     names: dict = {}
     exec(html.unescape(next(block for block in blocks if "import load" in block)), names)

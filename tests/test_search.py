@@ -7,7 +7,7 @@ from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial
 
 from emoray import search
-from emoray.config import Resources
+from emoray.study_settings import Resources
 
 SETTINGS = {"optimizer": {"name": "adam", "learning_rate": 0.1}, "augment": [{"name": "flip"}] * 8, "epochs": 3}
 
