@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, trials, versions
+from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, termination, trials, versions
 from emoray.config import Sweep
 from emoray.errors import Stopped, UserError
 from emoray.run_folder import RunFolder, write_text
@@ -80,13 +80,16 @@ def opened(
     """
     with contextlib.ExitStack() as owned:
         folder, remove = found, None
-        if folder is None:
-            folder = run_folder.create(storage.at(sweep.storage), sweep.name)
-            remove = owned.enter_context(ownership.of(folder.path, say))
         try:
+            if folder is None:
+                with termination.deferred():  # or there would be a folder that nobody removes
+                    folder = run_folder.create(storage.at(sweep.storage), sweep.name)
+                    remove = owned.enter_context(ownership.of(folder.path, say))
             _fill(folder, sweep, prepared)
             yield folder
         except (Stopped, KeyboardInterrupt):
+            if folder is None:
+                raise
             if remove is not None and not storage.folders(folder.path / "trials"):
                 remove()
                 raise KeyboardInterrupt from None

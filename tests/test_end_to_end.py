@@ -246,7 +246,7 @@ def started(arguments: list[str]) -> "subprocess.Popen[str]":
 
 
 def wait_for(what: Callable[[], Any], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 300
     while not what():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -161,6 +162,23 @@ def test_a_run_that_is_stopped_before_its_first_trial_leaves_no_folder(tmp_path:
     with pytest.raises(error), runs.held(before, print), runs.opened(sweep(tmp_path), before, str(tmp_path)):
         raise error
     assert before.sweep.exists(), "what was there before stays"
+
+
+def test_a_run_that_is_stopped_while_its_folder_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = run_folder.create
+
+    def interrupted(*arguments: Any) -> run_folder.RunFolder:
+        made = create(*arguments)
+        assert made.path.exists()
+        signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(run_folder, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begun(tmp_path)
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_run_that_is_stopped_later_stays_and_tells_what_its_trials_have_left(tmp_path: Path) -> None:
