@@ -36,16 +36,25 @@ def run(work: Callable[..., Any], jobs: Sequence[Sequence[Any]], resources: Sequ
 
 
 def on_each_node(work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """`work(*arguments)` once on every machine of the cluster: its result, or what it raised, by the node's address."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    """`work(*arguments)` once on every machine of the cluster: its result, or what it raised, by the node's address.
+
+    A machine that dies meanwhile is left out: it is no part of the cluster any more.
+    """
     remote = ray.remote(work)
     references = {}
-    for node in nodes:
-        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    for identity, address in _alive().items():
+        here = NodeAffinitySchedulingStrategy(identity, soft=False)
         # Nothing is asked for: a head on which nothing may train has no CPU to give.
         options = remote.options(num_cpus=0, max_retries=2, scheduling_strategy=here)
-        references[str(node["NodeManagerAddress"])] = options.remote(*arguments)
-    return {address: _result(reference) for address, reference in references.items()}
+        references[identity, address] = options.remote(*arguments)
+    results = {node: _result(reference) for node, reference in references.items()}
+    there = _alive() if any(isinstance(result, ray.exceptions.RayError) for result in results.values()) else None
+    return {address: result for (node, address), result in results.items() if there is None or node in there}
+
+
+def _alive() -> dict[str, str]:
+    """The addresses of the nodes that are there, by their ids."""
+    return {str(node["NodeID"]): str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
 
 
 def reason(error: Exception) -> str:

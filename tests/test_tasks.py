@@ -30,6 +30,57 @@ print(tasks.run(seen, [(number, Path(sys.argv[1])) for number in range(2)], [Res
 ray.shutdown()
 """
 
+DYING = """
+import sys, threading, time
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from emoray import tasks
+
+
+def seen(folder):
+    node = ray.get_runtime_context().get_node_id()
+    (folder / node).touch()
+    while len(list(folder.iterdir())) < 3:  # one of each node, and that of the one that is dead
+        time.sleep(0.05)
+    return node
+
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+folder = Path(sys.argv[1])
+
+
+def kill():
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.05)
+    cluster.remove_node(second, allow_graceful=False)
+    (folder / "dead").touch()
+
+
+thread = threading.Thread(target=kill)
+thread.start()
+found = tasks.on_each_node(seen, folder)
+thread.join()
+print(list(found.values()) == [ray.get_runtime_context().get_node_id()])
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_node_that_dies_while_it_is_asked_is_left_out(tmp_path: Path) -> None:
+    """Both have one address here, as nodes of a test have, so the results are told apart by what they say."""
+    (tmp_path / "seen").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, str(tmp_path / "seen")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "True" in done.stdout.splitlines(), done.stdout  # beside what Ray has to say of it
+
 
 def test_tasks_take_a_gpu_each_where_some_are_free(tmp_path: Path) -> None:
     """The trials asked for none; the two GPUs are Ray's word for it, there is no device."""
