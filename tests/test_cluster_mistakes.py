@@ -187,9 +187,9 @@ MISTAKES = [
     (
         "us-east-1a,us-east-1b",
         "us-east-1a,us-west-1b",
-        "availability_zone: 'us-west-1b' is no zone of us-east-1: .*us-east-1a$",
+        "availability_zone: no zone of us-east-1 is called 'us-west-1b': .*us-east-1a$",
     ),
-    ("us-east-1a,us-east-1b", "us-east-1a us-east-1b", "'us-east-1a us-east-1b' is no zone of us-east-1"),
+    ("us-east-1a,us-east-1b", "us-east-1a us-east-1b", "no zone of us-east-1 is called 'us-east-1a us-east-1b"),
     (
         "InstanceType: g6.xlarge",
         "InstanceType: m7i.xlarge",
@@ -205,7 +205,13 @@ MISTAKES = [
         "InstanceType: trn1.2xlarge",
         "GPU: 1 is not allowed: trn1.2xlarge has no GPU of NVIDIA",
     ),
+    (
+        "&region us-east-1",
+        "&region us-west-2",
+        "no zone of us-west-2 is called 'us-east-1a' or 'us-east-1b' or .*us-west-2a$",
+    ),
     # what Ray's YAML makes of it
+    ("cluster_name: emoray", "cluster_name: emoray\nno: 1", "to Ray the key False is no text: put it in quotes"),
     ("cluster_name: emoray", "cluster_name: 2024-13-01", "cannot be read as Ray reads it: month must be in 1..12$"),
     ("cluster_name: emoray", "cluster_name: !!int x", "cannot be read as Ray reads it: "),
     ("cluster_name: emoray", "cluster_name: 2024-12-01", "cluster_name: .*it must be text"),

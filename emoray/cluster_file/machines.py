@@ -9,6 +9,8 @@ from emoray.cluster_file.start import node_types
 from emoray.problems import Problems
 
 WATCHER = "emoray.spot"
+_ZONE = r"{}([a-z]|-[a-z0-9-]+[a-z])"
+"""Of a region, or of a city near it, such as us-east-1-bos-1a."""
 _NVIDIA = re.compile(r"(g(?!4ad)|p)r?\d")
 """The families g and p; those of g4ad are of AMD, and trn and inf have chips of another kind."""
 
@@ -17,14 +19,13 @@ def region(config: Mapping[str, Any], problems: Problems) -> None:
     """A region that there is, and zones in it."""
     named, listed = config["provider"].get("region", ""), config["provider"].get("availability_zone") or ""
     zones, known = [zone.strip() for zone in listed.split(",")] if listed else [], shapes.regions()
-    if named not in known:
-        of_zones = [one for one in known if zones and all(zone[:-1] == one for zone in zones)]
-        problems.add("provider.region", f"{named!r} is not allowed: {shapes.unknown(named, of_zones or known)}")
-        return  # zones are held against one that there is
-    for zone in zones:
-        if not re.fullmatch(rf"{re.escape(named)}([a-z]|-[a-z0-9-]+[a-z])", zone):
-            told = f"{zone!r} is no zone of {named}: it must be the region and a letter, such as {named}a"
-            problems.add("provider.availability_zone", told)
+    if named not in known:  # zones are held against a region that there is
+        meant = [one for one in known if zones and all(zone[:-1] == one for zone in zones)]
+        allowed = f"did you mean '{meant[0]}', where the zones are?" if meant else shapes.unknown(named, known)
+        problems.add("provider.region", f"{named!r} is not allowed: {allowed}")
+    elif elsewhere := [zone for zone in zones if not re.fullmatch(_ZONE.format(re.escape(named)), zone)]:
+        told = f"no zone of {named} is called {' or '.join(map(repr, elsewhere))}: it must be the region and a letter"
+        problems.add("provider.availability_zone", f"{told}, such as {named}a")
 
 
 def gpus(config: Mapping[str, Any], problems: Problems) -> None:
