@@ -13,6 +13,7 @@ import yaml
 import emoray
 from emoray import strict_yaml
 from emoray.cluster_file import ray_schema, rules, shapes, stack
+from emoray.cluster_file.in_order import OfParts
 from emoray.cluster_file.start import node_types
 from emoray.cluster_file.versions import Versions
 from emoray.errors import UserError
@@ -66,20 +67,20 @@ def check(file: Path) -> Checked:
     config = _as_ray_reads(file)
     if not isinstance(config, dict) or not {"available_node_types", "provider"} & config.keys():
         raise UserError(f"{file} holds no cluster: it must be a mapping with the key 'available_node_types'")
-    problems = Problems(Lines(lines), text=file.read_text(encoding="utf-8").splitlines())
+    text = file.read_text(encoding="utf-8").splitlines()
+    problems, of_template = OfParts(Lines(lines), text=text), Problems()
     versions = Versions(emoray.__version__, version("ray"), ".".join(platform.python_version_tuple()[:2]))
-    if ray_schema.check(config, problems):
-        _instances(config, problems)
-        rules.check(config, versions, problems)
+    in_order = ray_schema.check(config, lines, problems)
+    if in_order is not None:
+        rules.check(in_order, versions, problems)
+        _instances(in_order, problems)
     beside = file.with_name(TEMPLATE)
-    of_template = Problems()
     if beside.exists():
         template, template_lines = strict_yaml.read(beside)
         of_template = Problems(Lines(template_lines))
         stack.check(template, of_template)
-        if not problems.found and not of_template.found:
-            _profiles(config, stack.profiles(template), problems)
-            _name(config, stack.clusters(template), problems)
+        if in_order is not None and isinstance(template, Mapping) and isinstance(template.get("Resources"), Mapping):
+            _held_against(template, of_template, in_order, problems)
     _raise({file: _once(problems), beside: of_template.found})
     node_types, to_do = tuple(config["available_node_types"]), _to_do(config, lines)
     if beside.exists():
@@ -132,10 +133,22 @@ def _instances(config: Mapping[str, Any], problems: Problems) -> None:
         shapes.by_shape({**node, **_BY_RAY}, request, at, problems)
 
 
+def _held_against(
+    template: Mapping[str, Any], of_template: Problems, config: Mapping[str, Any], problems: Problems
+) -> None:
+    """What both files name has to be the same, as far as the template is in order there."""
+    if not of_template.below(*stack.of_profiles(template)):
+        _profiles(config, stack.profiles(template), problems)
+    if not of_template.below("Parameters"):
+        named = [(place, name) for place, name in stack.clusters(template) if not of_template.below(place)]
+        _name(config, named, problems)
+
+
 def _profiles(config: Mapping[str, Any], made: list[str], problems: Problems) -> None:
     for _, place, told in node_types(config):
-        name = told["node_config"]["IamInstanceProfile"].get("Name")
-        if name is not None and name not in made:
+        profile = told["node_config"].get("IamInstanceProfile")
+        name = profile.get("Name") if isinstance(profile, Mapping) else None
+        if isinstance(name, str) and name not in made:
             at = f"{place}.node_config.IamInstanceProfile.Name"
             problems.add(at, f"{TEMPLATE} makes no profile '{name}': {shapes.unknown(name, made)}")
 

@@ -1,39 +1,32 @@
 """Our own rules for a cluster file: what Ray and EC2 would both accept, and what would be unsafe or cost in vain. Pure.
 
-A config here has passed Ray's schema, so its kinds of values are known.
+A config here holds only what passes Ray's schema, so its kinds of values are known.
 """
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from emoray.cluster_file import start, versions
+from emoray.cluster_file import containers, machines, mounts, start, versions
+from emoray.cluster_file.in_order import OfParts
 from emoray.cluster_file.start import node_types
 from emoray.cluster_file.versions import Versions
 from emoray.problems import Problems
 
+DEFAULT_PORT = "6379"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-WATCHER = "emoray.spot"
 _RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")
 
 
-def check(config: Mapping[str, Any], here: Versions, problems: Problems) -> None:
-    """Note what breaks a rule of ours."""
-    for rule in (
-        _head,
-        _workers,
-        _resources,
-        _starts,
-        _dashboard,
-        _authentication,
-        _nodes,
-        _network,
-        _spot,
-        _shared_memory,
-    ):
-        rule(config, problems)
+def check(config: Mapping[str, Any], here: Versions, problems: OfParts) -> None:
+    """Note what breaks a rule of ours, as far as what it looks at is in order."""
+    for rule, reads in _RULES.items():
+        if not problems.lacks(reads):
+            rule(config, problems)
     versions.check(config, here, problems)
+    if not problems.lacks((*_IMAGES, *_SETUP)):
+        versions.installed(config, here, problems)
 
 
 def _head(config: Mapping[str, Any], problems: Problems) -> None:
@@ -45,7 +38,7 @@ def _head(config: Mapping[str, Any], problems: Problems) -> None:
         problems.add(f"{place}.resources", f"CPU is {shown}: it must be 0, so that no trial lands on the head")
     if resources.get("GPU"):
         problems.add(f"{place}.resources.GPU", "the head trains nothing, so it needs no GPU")
-    if _is_spot(told):
+    if machines.is_spot(told):
         problems.add(
             f"{place}.node_config.InstanceMarketOptions", "the head must not be a spot machine: all is lost with it"
         )
@@ -80,9 +73,25 @@ def _starts(config: Mapping[str, Any], problems: Problems) -> None:
     for place, option in needed.items():
         started = start.ray_starts(config.get(place, ()))
         if not any(start.option(arguments, option) for _, arguments in started):
-            example = {"--address": "$RAY_HEAD_IP:6379"}.get(option, "~/ray_bootstrap_config.yaml")
+            example = {"--address": f"$RAY_HEAD_IP:{DEFAULT_PORT}"}.get(option, "~/ray_bootstrap_config.yaml")
             at = f"{place}[{started[0][0]}]" if started else place
             problems.add(at, f"`ray start` needs {option}={example}", "ray start")
+
+
+def _ports(config: Mapping[str, Any], problems: Problems) -> None:
+    """Workers, and the watchers on them, look for the head where it listens."""
+    heads = [found[1] for found in start.ray_starts(config.get("head_start_ray_commands", ())) if "--head" in found[1]]
+    port = next((port for head in heads if (port := start.option(head, "--port"))), DEFAULT_PORT)
+    commands = config.get("worker_start_ray_commands", ())
+    watchers = [(number, told) for number, module, told in start.modules(commands) if module == machines.WATCHER]
+    needed = [(number, told, machines.WATCHER) for number, told in watchers]
+    for number, arguments, word in [*((*one, "ray start") for one in start.ray_starts(commands)), *needed]:
+        place, address = f"worker_start_ray_commands[{number}]", start.option(arguments, "--address")
+        if address is None and word == machines.WATCHER:  # of `ray start` this is told already
+            problems.add(place, f"`{word}` needs --address=$RAY_HEAD_IP:{port}", word)
+        elif address is not None and "$" not in port and not re.search(rf":({re.escape(port)}|\$\S+)$", address):
+            told = f"--address={address} is not allowed: the head listens on port {port}, so it must end in :{port}"
+            problems.add(place, told, address)
 
 
 def _dashboard(config: Mapping[str, Any], problems: Problems) -> None:
@@ -104,7 +113,7 @@ def _dashboard(config: Mapping[str, Any], problems: Problems) -> None:
 def _authentication(config: Mapping[str, Any], problems: Problems) -> None:
     docker = config.get("docker") or {}
     if docker.get("image") or docker.get("head_image"):
-        for key, options, place in _containers(config, docker):
+        for key, options, place in containers.containers(config):
             mode = start.container_environment(options.values()).get("RAY_AUTH_MODE")
             if mode != "token":
                 told = f"RAY_AUTH_MODE is {mode}" if mode else "RAY_AUTH_MODE is not set"
@@ -130,51 +139,6 @@ def _authentication(config: Mapping[str, Any], problems: Problems) -> None:
             problems.add(
                 place, "a token stands in the file: bring it as a file instead, by file_mounts", "RAY_AUTH_TOKEN"
             )
-    _token(config, problems)
-
-
-def _containers(config: Mapping[str, Any], docker: Mapping[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
-    """Who starts a container, its options by their places, and where one that is missing would stand."""
-    shared = _placed(docker, "run_options", "docker")
-    told = [("head", {**shared, **_placed(docker, "head_run_options", "docker")}, "docker.run_options")]
-    for name, place, node in node_types(config):
-        own = node.get("docker") or {}
-        is_own = own.get("worker_run_options") is not None
-        options = _placed(own if is_own else docker, "worker_run_options", f"{place}.docker" if is_own else "docker")
-        if name != config["head_node_type"]:
-            where = f"{place}.docker.worker_run_options" if is_own else "docker.run_options"
-            told.append((name, {**shared, **options}, where))
-    return told
-
-
-def _placed(tree: Mapping[str, Any], key: str, place: str) -> dict[str, Any]:
-    """The entries of a list by their places."""
-    return {f"{place}.{key}[{number}]": entry for number, entry in enumerate(tree.get(key) or ())}
-
-
-def _token(config: Mapping[str, Any], problems: Problems) -> None:
-    mounts = config.get("file_mounts") or {}
-    if not any(str(local).endswith("auth_token") for local in mounts.values()):
-        problems.add(
-            "file_mounts", "Ray's token is not brought along: mount ~/.ray/auth_token, from which nodes copy it"
-        )
-    for name, place, told in node_types(config):
-        commands = list(config.get("setup_commands", ()))
-        if name == config["head_node_type"]:
-            commands += config.get("head_setup_commands", ())
-        elif "worker_setup_commands" in told:  # instead of the common ones
-            commands, place = told["worker_setup_commands"], f"{place}.worker_setup_commands"
-        else:
-            commands += config.get("worker_setup_commands", ())
-        if not any(_makes_private(command) for command in commands):
-            where = place if place.endswith("commands") else "setup_commands"
-            problems.add(
-                where, "no command gives the token's file mode 600: `install -D -m 600 FROM ~/.ray/auth_token`"
-            )
-
-
-def _makes_private(command: str) -> bool:
-    return "auth_token" in command and bool(re.search(r"(?<![\w.])(-m\s*|--mode=|chmod\s+)0?[46]00\b", command))
 
 
 def _nodes(config: Mapping[str, Any], problems: Problems) -> None:
@@ -215,36 +179,26 @@ def _network(config: Mapping[str, Any], problems: Problems) -> None:
             )
 
 
-def _is_spot(node: Mapping[str, Any]) -> bool:
-    market = node["node_config"].get("InstanceMarketOptions")
-    return isinstance(market, Mapping) and market.get("MarketType") == "spot"
-
-
-def _spot(config: Mapping[str, Any], problems: Problems) -> None:
-    if not any(_is_spot(told) for _, _, told in node_types(config)):
-        return
-    if config["provider"].get("cache_stopped_nodes", True):
-        problems.add(
-            "provider.cache_stopped_nodes", "it must be false: spot machines cannot be stopped and started again"
-        )
-    if not any(WATCHER in command for command in config.get("worker_start_ray_commands", ())):
-        problems.add(
-            "worker_start_ray_commands",
-            f"spot machines need `python -m {WATCHER} --address $RAY_HEAD_IP:6379` beside Ray, or training learns of "
-            "their end by dying",
-        )
-
-
-def _shared_memory(config: Mapping[str, Any], problems: Problems) -> None:
-    docker = config.get("docker") or {}
-    if not docker.get("disable_shm_size_detection"):
-        return
-    if not any("--shm-size" in str(option) for option in docker.get("run_options", ())):
-        problems.add(
-            "docker.disable_shm_size_detection",
-            "the container would have 64 MB of shared memory and Ray keeps images there: leave it out, or add "
-            "--shm-size to run_options",
-        )
+_IMAGES = ("docker", "docker.image", "docker.head_image")
+_SETUP = ("setup_commands", "head_setup_commands", "worker_setup_commands")
+_RULES: Mapping[Callable[[Mapping[str, Any], Problems], None], Sequence[str]] = {
+    _head: ("head_node_type",),
+    _workers: ("head_node_type",),
+    _resources: (),
+    _starts: (),
+    _ports: ("head_start_ray_commands",),
+    _dashboard: (),
+    _authentication: ("head_node_type", *_IMAGES),
+    mounts.token: ("head_node_type", *_SETUP),
+    mounts.arrives: ("file_mounts",),
+    _nodes: (),
+    _network: (),
+    machines.region: ("provider.region",),
+    machines.gpus: (),
+    machines.spot: (),
+    containers.shared_memory: ("head_node_type",),
+}
+"""Each rule, with what has to be in order for it though what it notes stands elsewhere."""
 
 
 def to_set(tree: Any, place: str = "") -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
-from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
 from emoray.problems import Problems
@@ -27,13 +26,19 @@ _WORDS = {"string": "text", "integer": "a whole number", "long": "a whole number
 _JSON_WORDS = {"object": "a mapping", "array": "a list", "number": "a number"} | _WORDS
 
 
+def meant(written: Any, allowed: Iterable[Any]) -> str | None:
+    """The closest of what is allowed, where one is close."""
+    close = difflib.get_close_matches(str(written), sorted(str(name) for name in allowed), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
 def unknown(written: Any, allowed: Iterable[Any]) -> str:
     """What is allowed where `written` is not: the closest, and the others where they are few."""
     names = sorted(str(name) for name in allowed)
-    close = difflib.get_close_matches(str(written), names, n=1, cutoff=0.6)
+    close = meant(written, names)
     listed = ", ".join(names) if len(names) <= MOST_NAMED else ""
     if close:
-        return f"did you mean '{close[0]}'?" + (f" (allowed: {listed})" if listed else "")
+        return f"did you mean '{close}'?" + (f" (allowed: {listed})" if listed else "")
     return f"allowed: {listed}" if listed else f"none of the {len(names)} that are allowed is close to it"
 
 
@@ -45,21 +50,6 @@ def keys(written: Mapping[Any, Any], allowed: Iterable[str], place: str, problem
             problems.add(f"{place}.{key}" if place else str(key), f"there is no key '{key}': {unknown(key, allowed)}")
 
 
-def by_schema(tree: Any, schema: Mapping[str, Any], problems: Problems) -> None:
-    """Note all that a JSON schema of draft 7 finds wrong with a tree."""
-    for error in Draft7Validator(schema).iter_errors(tree):
-        place = path(error.absolute_path)
-        match error.validator:
-            case "additionalProperties":
-                keys(error.instance, error.schema.get("properties", {}), place, problems)
-            case "required":
-                for key in error.validator_value:
-                    if key not in error.instance:
-                        problems.add(f"{place}.{key}" if place else key, "it is missing")
-            case _:
-                problems.add(place, _reason(error))
-
-
 def path(parts: Iterable[Any]) -> str:
     """A place in a tree, written as in `a.b[1].c`."""
     told = ""
@@ -68,7 +58,8 @@ def path(parts: Iterable[Any]) -> str:
     return told
 
 
-def _reason(error: ValidationError) -> str:
+def reason(error: ValidationError) -> str:
+    """What a JSON schema refuses, with the value and what is allowed."""
     if error.validator == "type":
         kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         words = [_JSON_WORDS.get(str(kind), str(kind)) for kind in kinds]
@@ -77,7 +68,14 @@ def _reason(error: ValidationError) -> str:
         return f"{error.instance!r} is not allowed: it must be at least {error.validator_value}"
     if error.validator == "enum":
         return f"{error.instance!r} is not allowed: {unknown(error.instance, error.validator_value)}"
-    return error.message
+    return str(error.message)
+
+
+@lru_cache
+def regions() -> Sequence[str]:
+    """The regions of all of AWS, from botocore's files."""
+    partitions = Loader().load_data("endpoints")["partitions"]
+    return tuple(region for partition in partitions for region in partition["regions"])
 
 
 @lru_cache

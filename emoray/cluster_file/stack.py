@@ -66,6 +66,13 @@ def profiles(template: Mapping[str, Any]) -> list[str]:
     return [one["InstanceProfileName"] for one in found if isinstance(one.get("InstanceProfileName"), str)]
 
 
+def of_profiles(template: Mapping[str, Any]) -> list[str]:
+    """The places of what makes instance profiles, or may have been meant to."""
+    kinds = {name: one.get("Type") if isinstance(one, Mapping) else None for name, one in template["Resources"].items()}
+    others = set(PROPERTIES) - {"AWS::IAM::InstanceProfile"}
+    return [f"Resources.{name}." for name, kind in kinds.items() if str(kind) not in others]
+
+
 def clusters(template: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The names of clusters whose machines may be ended, with their places; of a parameter, what it is by default."""
     references = _references(template)

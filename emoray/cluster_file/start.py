@@ -26,6 +26,15 @@ def ray_starts(commands: Iterable[Any]) -> list[tuple[int, list[str]]]:
     return found
 
 
+def modules(commands: Iterable[Any]) -> list[tuple[int, str, list[str]]]:
+    """Each `python -m emoray...` in a list of commands: the number of its command, the module, its arguments."""
+    found = []
+    for number, command in enumerate(commands):
+        for module, arguments in re.findall(r"(?<!\S)-m\s*(emoray[\w.]*)([^;&|\n]*)", command):
+            found.append((number, module, words(arguments.rstrip("'\" "))))
+    return found
+
+
 def option(arguments: Sequence[str], name: str) -> str | None:
     """The value of `--name=value` or `--name value`: the last one that is given, None where there is none."""
     told = None

@@ -26,7 +26,6 @@ class Versions:
 
 def check(config: Mapping[str, Any], here: Versions, problems: Problems) -> None:
     """Note images and commands that bring other versions, or whatever is newest."""
-    docker = config.get("docker") or {}
     for place, image in _images(config):
         if found := _IMAGE.search(image):
             _same("Ray", found["ray"], here.ray, place, problems)
@@ -34,17 +33,21 @@ def check(config: Mapping[str, Any], here: Versions, problems: Problems) -> None
             _same("Python", python, here.python, place, problems)
         if found := _OWN_IMAGE.search(image):
             _same("emoray", found["version"], here.emoray, place, problems)
-    installs = False
     for place, command in start.commands_of(config):
         for found in _PIN.finditer(command):
             _same(found["name"], found["version"], getattr(here, found["name"]), place, problems)
         for found in _WHEEL.finditer(command):
             _same("emoray", found["version"], here.emoray, place, problems)
-        installs |= bool(_WHEEL.search(command) or re.search(r"(?<![\w.])emoray(\[|==|\s*@)", command))
         if re.search(r"\bpip3? install\b", command) and not re.search(r"(\s-c|--constraint)[ =]", command):
             problems.add(place, "it installs what is newest today: add `-c ~/emoray/constraints.txt`")
-    own_image = docker.get("image") and not _IMAGE.search(str(docker["image"]))
-    if not installs and not own_image:
+
+
+def installed(config: Mapping[str, Any], here: Versions, problems: Problems) -> None:
+    """Note where neither a command nor an image brings emoray."""
+    commands = [command for _, command in start.commands_of(config)]
+    installs = any(_WHEEL.search(one) or re.search(r"(?<![\w.])emoray(\[|==|\s*@)", one) for one in commands)
+    image = (config.get("docker") or {}).get("image")
+    if not installs and not (image and not _IMAGE.search(str(image))):
         problems.add("setup_commands", f"no command installs emoray {here.emoray}; `make wheel` makes what is needed")
 
 
