@@ -44,7 +44,14 @@ def markdown(run: Run) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"cell": _cell, "decimals": plain, "signed": signed, "metric": title, "range": _range}
+    environment.filters |= {
+        "cell": _cell,
+        "decimals": plain,
+        "signed": signed,
+        "metric": title,
+        "range": _range,
+        "gain": _gain,
+    }
     test = run.ensemble.get("test") or {}
     used = str(run.ensemble.get("recommended") or "ensemble")
     splits, classes = tables.class_counts(run.manifest)
@@ -57,6 +64,7 @@ def markdown(run: Run) -> str:
         test=test,
         used=used,
         alone=advice.alone(run.ensemble),
+        left_out=tables.left_out_checkpoints(run),
         calibration=test.get("calibration") or {},
         confusion=tables.confusion(test, run.ensemble.get("classes") or run.manifest.get("classes") or ()),
         splits=splits,
@@ -88,3 +96,8 @@ def _cell(value: object) -> str:
 def _range(value: object) -> str:
     found = interval(value)
     return f"{plain(found.estimate)} ({plain(found.low)} to {plain(found.high)})" if found else "–"
+
+
+def _gain(value: object) -> str:
+    found = interval(value)
+    return f"{signed(found.estimate)} ({signed(found.low)} to {signed(found.high)})" if found else "–"

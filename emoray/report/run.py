@@ -101,7 +101,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        """The sweep's; its folder's, which a copy may change, only where the sweep file tells none."""
+        return str(_sweep(self.sweep).get("name") or self.folder.resolve().name)
 
     @property
     def scored(self) -> list[Trial]:
@@ -139,7 +140,7 @@ def read(folder: AnyPath) -> Run:
     manifest = _json(folder / "data" / "manifest.json")
     quarantine = _rows(folder / "data" / "quarantine.csv")
     ensemble, sweep = _json(folder / "ensemble.json"), _text(folder / "sweep.yaml")
-    search = (yaml.safe_load(sweep) or {}).get("search") or {}
+    search = _sweep(sweep).get("search") or {}
     return Run(
         folder=folder,
         sweep=sweep,
@@ -153,6 +154,10 @@ def read(folder: AnyPath) -> Run:
         insides=_insides(folder / "report", ensemble, rows),
         versions=_json(folder / "versions.json"),
     )
+
+
+def _sweep(text: str) -> Mapping[str, Any]:
+    return yaml.safe_load(text) or {}
 
 
 def _candidates(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:

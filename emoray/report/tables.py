@@ -218,12 +218,17 @@ def ranked(run: Run) -> list[Trial]:
     return sorted(run.trials, key=lambda trial: -(trial.score if trial.score is not None else -np.inf))
 
 
+def left_out_checkpoints(run: Run) -> list[tuple[str, str]]:
+    """The checkpoints that would have been candidates and are none, each with the reason."""
+    found = run.ensemble.get("left_out") or []
+    return [(str(one.get("name")), str(one.get("reason", "")).replace(f"{run.folder}/", "")) for one in found]
+
+
 def left_out(run: Run) -> dict[str, list[str]]:
     """Why checkpoints that would have been candidates are none, by trial."""
     names = {trial.name for trial in run.trials}
     found: dict[str, list[str]] = {}
-    for one in run.ensemble.get("left_out") or []:
-        name, reason = str(one.get("name")), str(one.get("reason", "")).replace(f"{run.folder}/", "")
+    for name, reason in left_out_checkpoints(run):
         trial = name if name in names else name.removesuffix("-soup")
         found.setdefault(trial, []).append(reason if trial == name else f"{name}: {reason}")
     return found
