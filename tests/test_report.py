@@ -263,6 +263,23 @@ def test_what_was_left_out_stands_at_the_top(folder: Path) -> None:
     assert text.index("Left out: vgg-007") < text.index("Use it")
 
 
+def test_page_says_what_it_looks_into(fresh: Path) -> None:
+    """Beside the best of each study on validation: the model in use, of another trial than the best of all."""
+    run = read(fresh)
+    second = next(one for one in run.ensemble["candidates"] if run.best and one["study"] != run.best.study)
+    first = next(inside["name"] for inside in run.insides if inside["study"] != second["study"])
+    text = Page(report.write(fresh)).text
+    weight = next(m["weight"] for m in run.ensemble["members"] if m["trial"] == first)
+    assert f"{first}, a member of the recommended ensemble with a weight of {weight:.2f}: bright is" in text
+    changed(fresh, lambda ensemble: ensemble.update(members=[second], recommended="best_single"))
+    path = fresh / "report" / second["study"] / "inside.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": second["name"]}))
+    text = Page(report.write(fresh)).text
+    assert f"{second['name']}, the recommended model: bright is" in text
+    assert f"{first}, the best of its study on validation, not in use: bright is" in text
+    assert f"{run.best.name}, is drawn bold. The recommended model is of {second['trial']}" in text
+
+
 def test_model_that_could_not_be_looked_into_says_why(fresh: Path) -> None:
     path = next(fresh.glob("report/*/inside.json"))
     told = {key: json.loads(path.read_text())[key] for key in ("key", "study", "name", "model")}

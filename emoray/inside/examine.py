@@ -1,4 +1,4 @@
-"""One architecture, looked into: its best member's feature maps, filters and class maps, as PNG files and for the page.
+"""One architecture, looked into: one model's feature maps, filters and class maps, as PNG files and for the page.
 
 It leaves `report/<study>/` in the run folder: full-size PNG files, and `inside.json` with the figures and the reduced
 pictures that report.html shows.

@@ -55,7 +55,7 @@ def _curves(run: Run, metric: str) -> Chart:
     traces = [_curve(run, trial, metric, step, _line(trial, best, leading)) for trial in trials]
     side = "training" if metric.startswith("train_") else "validation"
     notes = [f"The {len(trials)} best of {len(found)} trials are drawn."] if len(found) > len(trials) else []
-    notes += ["The best trial is drawn bold."] if any(trial.name == best for trial in trials) else []
+    notes += [_bold(run)] if any(trial.name == best for trial in trials) else []
     notes += [f"The {LEADERS} best and the best of each study stand out from the others."] if leading else []
     notes += ["Values far from nearly all others are cut off; a double click shows them."] if ends.cut else []
     notes += [f"Every {step}th epoch is drawn."] if step > 1 else []
@@ -63,6 +63,15 @@ def _curves(run: Run, metric: str) -> Chart:
     y = axis(f"{title(metric)} on {side}{direction(metric)}", range=margined(ends))
     summary = f"{title(metric)} by epoch of {len(trials)} trials, from {number(min(values))} to {number(max(values))}"
     return Chart(title(metric), {"data": traces, "layout": layout(x, y)}, summary, " ".join(notes))
+
+
+def _bold(run: Run) -> str:
+    """What the bold curve is, and that another trial is used, where selection images preferred one."""
+    members = run.ensemble.get("members") or []
+    told = f"The best trial on validation{', ' + run.best.name + ',' if run.best else ''} is drawn bold."
+    if len(members) != 1 or run.best is None or members[0].get("trial") == run.best.name:
+        return told
+    return f"{told} The recommended model is of {members[0].get('trial')}, which was chosen on selection images."
 
 
 def _leaders(trials: Sequence[Trial]) -> set[str]:

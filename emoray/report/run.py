@@ -172,7 +172,7 @@ def _candidates(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
 
 
 def _insides(folder: AnyPath, ensemble: Mapping[str, Any], rows: list[dict[str, str]]) -> tuple[Mapping[str, Any], ...]:
-    """What is known of the inside of each study's best model: the candidates', the others', and what has none."""
+    """What is known of the inside of a model of each study: the candidates', the others', and what has none."""
     files: list[AnyPath] = sorted(folder.glob("*/inside.json"), key=str)
     found = {told["study"]: told for path in files if "study" in (told := _json(path))}
     listed = [candidate.get("study") for candidate in ensemble.get("candidates") or []]

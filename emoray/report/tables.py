@@ -251,6 +251,21 @@ def selected(run: Run) -> dict[str, Selected]:
     return {trial: one for trial, one in found.items() if (one.score, one.of_average) != (None, None)}
 
 
+def inside_roles(run: Run) -> dict[str, str]:
+    """What the model of each study that was looked into is to the classifier that is recommended."""
+    used = {str(one.get("name") or one.get("trial")): one for one in run.ensemble.get("members") or []}
+    return {str(inside["study"]): _role(str(inside.get("name")), used) for inside in run.insides}
+
+
+def _role(name: str, used: Mapping[str, Mapping[str, Any]]) -> str:
+    if name not in used:
+        return "the best of its study on validation" + (", not in use" if used else "")
+    if len(used) == 1:
+        return "the recommended model"
+    weight = used[name].get("weight")
+    return "a member of the recommended ensemble" + (f" with a weight of {weight:.2f}" if weight is not None else "")
+
+
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
