@@ -146,7 +146,9 @@ def _progress(run: Run, places: list[float], end: float, name: str, x: dict[str,
         _points(run, study, [(place, score, trial) for place, score, trial in zip(places, scores, trials, strict=True)])
         for study in range(len(run.studies))
     ]
-    x |= {"range": [0, end * 1.03 or 1], "showgrid": False, "showline": True}
+    # Trials are counted from 1, so a tick at 0 would be of none; time starts at 0.
+    ends_of_x = [0.5, end + max(0.5, 0.03 * end)] if name == "trial" else [0, end * 1.03 or 1]
+    x |= {"range": ends_of_x, "showgrid": False, "showline": True}
     y = axis(f"{score_title(run)} on validation{direction(run.metric)}", range=margined(ends))
     summary = f"score of {len(trials)} trials by {name}; the best is {number(stairs[-1])}"
     notes = [note] if note else []
@@ -206,7 +208,8 @@ def gains(methods: Sequence[Method], metric: str) -> Chart | None:
     if not known:
         return None
     rows = [(method.name, gain.estimate, gain.low, gain.high) for method, gain in known]
-    x = axis(f"gain in {metric} over the best single model", zeroline=True, zerolinecolor="var(--soft)")
+    # Short, as a phone shows no longer one; over what, the page says above the chart.
+    x = axis(f"gain in {metric}", zeroline=True, zerolinecolor="var(--soft)")
     chart = intervals("gains", rows, x)
     chart.figure["data"].append(
         {

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emoray import advice
-from emoray.report import tables
+from emoray.report import gallery, tables
 from emoray.report.answer import answer, plain, signed
 from emoray.report.charts import title
 from emoray.report.run import Run, interval, read
@@ -67,6 +67,7 @@ def markdown(run: Run) -> str:
         left_out=tables.left_out_checkpoints(run),
         calibration=test.get("calibration") or {},
         confusion=tables.confusion(test, run.ensemble.get("classes") or run.manifest.get("classes") or ()),
+        label_doubts=gallery.label_doubts(run),
         splits=splits,
         classes=classes,
         members=[(member, trials.get(str(member.get("trial")))) for member in members],

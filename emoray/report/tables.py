@@ -42,7 +42,8 @@ class Confusion:
     classes: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     scores: tuple[ClassScores, ...]
-    worst: tuple[tuple[str, str, Cell], ...]
+    worst: tuple[tuple[str, str, Cell, int], ...]
+    """The largest shares off the diagonal: label, prediction, cell, and all images of the label."""
 
 
 class Member(NamedTuple):
@@ -119,7 +120,10 @@ def confusion(test: Mapping[str, Any], classes: Iterable[str]) -> Confusion | No
         tuple(Cell(int(n), float(s), round(100 * float(s))) for n, s in zip(*row, strict=True))
         for row in zip(counts, shares, strict=True)
     )
-    pairs = [(names[i], names[j], cell) for i, row in enumerate(rows) for j, cell in enumerate(row) if i != j]
+    totals = counts.sum(1)
+    pairs = [
+        (names[i], names[j], cell, int(totals[i])) for i, row in enumerate(rows) for j, cell in enumerate(row) if i != j
+    ]
     worst = sorted((pair for pair in pairs if pair[2].images), key=lambda pair: -pair[2].share)[:3]
     return Confusion(names, rows, tuple(_class_scores(names, counts)), tuple(worst))
 
