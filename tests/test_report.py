@@ -272,7 +272,7 @@ def test_page_and_card_tell_what_a_doubt_about_a_label_is_worth(fresh: Path) -> 
     for text in (Page(report.write(fresh)).text, report.model_card.write(fresh).read_text()):
         assert "54 of the 305 selection images (17.7%) look like another class" in text
         assert "scales this up to 24.1% of all labels" in text
-        assert "Both are upper figures" in text
+        assert "Read both as upper figures" in text
         assert "which is wrong on 27.0% of the test images" in text
         assert "estimated to be wrong" not in text
         assert "Wrong labels" not in text
