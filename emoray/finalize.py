@@ -81,8 +81,8 @@ def run(
     ensemble["test_reads"] = readings.added(folder, ensemble["finalize"], [c.name for c in predicted.candidates])
     write_json(folder.ensemble, ensemble)
     _write_leaderboard(folder, predicted.candidates, ensemble)
-    progress("looking inside the best model of each study")
-    for warning in jobs.look(predicted, table, sweep, held_out, progress):
+    progress("looking inside a model of each study")
+    for warning in jobs.look(predicted, table, sweep, held_out, ensemble["members"], progress):
         progress(warning)
     progress("writing the report")
     illustrations.write(folder, held_out, ensemble)

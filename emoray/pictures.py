@@ -52,21 +52,26 @@ def overlaid(image: Pixels, heat: NDArray) -> Pixels:
     return ((1 - part) * rgb(image) + part * hot).round().astype(np.uint8)
 
 
-def strip(tiles: Sequence[Pixels]) -> Pixels:
+def framed(tile: Pixels, width: int = 2) -> Pixels:
+    """A tile (h, w, 3) with a grey frame around it."""
+    return np.pad(tile, ((width, width), (width, width), (0, 0)), constant_values=128)
+
+
+def strip(tiles: Sequence[Pixels], gap: int = GAP) -> Pixels:
     """Tiles (h, w, 3) of one height side by side, with gaps."""
-    gap = np.full((tiles[0].shape[0], GAP, 3), 255, np.uint8)
-    parts = [part for tile in tiles for part in (tile, gap)]
+    white = np.full((tiles[0].shape[0], gap, 3), 255, np.uint8)
+    parts = [part for tile in tiles for part in (tile, white)]
     return np.concatenate(parts[:-1], axis=1)
 
 
-def grid(tiles: Sequence[Pixels], columns: int) -> Pixels:
+def grid(tiles: Sequence[Pixels], columns: int, gap: int = GAP) -> Pixels:
     """Tiles of one size in rows of `columns`; what is left of the last row is white."""
     blank = np.full_like(tiles[0], 255)
     rows = [list(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     rows[-1] += [blank] * (columns - len(rows[-1])) if len(rows) > 1 else []
-    strips = [strip(row) for row in rows]
-    gap = np.full((GAP, strips[0].shape[1], 3), 255, np.uint8)
-    parts = [part for one in strips for part in (one, gap)]
+    strips = [strip(row, gap) for row in rows]
+    white = np.full((gap, strips[0].shape[1], 3), 255, np.uint8)
+    parts = [part for one in strips for part in (one, white)]
     return np.concatenate(parts[:-1], axis=0)
 
 

@@ -9,6 +9,8 @@ import pytest
 from emoray import candidates, cli, config, held_out, ownership, retention, sweep, trials, versions
 from emoray.config import Sweep
 from emoray.errors import UserError
+from emoray.inside import jobs
+from emoray.predictions import Predicted
 from emoray.run_folder import RunFolder, write_json
 from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
@@ -51,6 +53,26 @@ def test_the_best_trials_and_their_soups(table: TrialTable, loaded: Sweep) -> No
     told = found[1].identity(table.folder)
     assert told["files"][0] == "trials/small-3/checkpoint/epoch-0003.npz"
     assert told["model"] == "lenet"
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({"small-1": 1.0}, ["small-1", "simple_cnn-2"]),
+        ({"small-1-soup": 0.6, "small-3": 0.4}, ["small-1-soup", "simple_cnn-2"]),
+        ({"small-1": None, "simple_cnn-2-soup": None}, ["small-1", "simple_cnn-2-soup"]),
+    ],
+    ids=["best on selection", "largest weight", "stack"],
+)
+def test_what_is_in_use_is_looked_into(
+    table: TrialTable, loaded: Sweep, members: dict[str, float | None], expected: list[str]
+) -> None:
+    found = candidates.choose(table, loaded).candidates
+    own = [np.full((2, 3), number, np.float32) for number in range(len(found))]
+    told = [{"name": name, "weight": weight} for name, weight in members.items()]
+    shown = jobs.shown(Predicted(found, {"selection": np.stack(own)}, []), told)
+    assert [shown[study][0].name for study in ("small", "simple_cnn")] == expected
+    assert all(found[int(shares[0, 0])] == candidate for candidate, shares in shown.values()), "with its own shares"
 
 
 def test_a_broken_file_is_left_out_and_the_next_takes_its_place(table: TrialTable, loaded: Sweep) -> None:

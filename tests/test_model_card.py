@@ -27,7 +27,34 @@ def test_card_says_what_a_reader_must_know(card: str) -> None:
     assert "keras 3.15.1" in card
     assert "Apache-2.0" in card
     assert "fingerprint `5f1c`" in card
-    assert "| macro-F1 | 0.692 (0.677 to 0.707) |" in card
+    assert "| metric | ensemble (recommended) | best single model | gain of the ensemble |" in card
+    assert "| macro-F1 | 0.692 (0.677 to 0.707) | 0.671 (0.656 to 0.686) | +0.021 (+0.009 to +0.033) |" in card
+
+
+def test_what_was_left_out_stands_on_the_card(card: str) -> None:
+    assert "\n- vgg-007: trials/vgg-007/checkpoint/best.npz is damaged or cut off\n" in card
+
+
+def test_ensemble_and_single_model_stand_beside_each_other_whichever_is_recommended(tmp_path: Path) -> None:
+    """Log-loss is better where it is lower, and the gain that is told has the sign of better."""
+    folder = build(tmp_path / "run", trials=9, epochs=4)
+    path = folder / "ensemble.json"
+    ensemble = json.loads(path.read_text())
+    ensemble |= {"recommended": "best_single", "members": ensemble["members"][:1]}
+    for key, estimate in (("ensemble", 0.854), ("best_single", 0.885), ("gain", 0.031)):
+        ensemble["test"][key]["log_loss"] = {"estimate": estimate, "low": estimate - 0.04, "high": estimate + 0.04}
+    path.write_text(json.dumps(ensemble))
+    text = report.model_card.write(folder).read_text()
+    assert "| metric | ensemble | best single model (recommended) | gain of the ensemble |" in text
+    assert "| log-loss | 0.854 (0.814 to 0.894) | 0.885 (0.845 to 0.925) | +0.031 (−0.009 to +0.071) |\n" in text
+    assert "A gain above zero is for the better in every metric: log-loss is lower by it" in text
+
+
+def test_card_of_a_copied_run_has_the_name_of_its_sweep(tmp_path: Path) -> None:
+    folder = build(tmp_path / "copy", trials=3, epochs=2)
+    assert report.model_card.write(folder).read_text().startswith("# Model card: synthetic\n")
+    (folder / "sweep.yaml").unlink()
+    assert report.model_card.write(folder).read_text().startswith("# Model card: copy\n")
 
 
 def test_tables_are_tables(card: str) -> None:

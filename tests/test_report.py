@@ -234,7 +234,7 @@ def test_one_model_is_not_compared_with_itself(fresh: Path) -> None:
     assert "gain over" not in ensemble
     card = report.model_card.write(fresh).read_text()
     assert "| metric | recommended |\n" in card
-    assert "ensemble less best single" not in card
+    assert "gain" not in card
 
 
 def test_a_surely_better_method_is_named_with_its_setting(fresh: Path) -> None:
@@ -261,6 +261,59 @@ def test_what_was_left_out_stands_at_the_top(folder: Path) -> None:
     text = Page(report.write(folder)).text
     assert "Left out: vgg-007. trials/vgg-007/checkpoint/best.npz is damaged" in text
     assert text.index("Left out: vgg-007") < text.index("Use it")
+
+
+def test_page_and_card_tell_what_a_doubt_about_a_label_is_worth(fresh: Path) -> None:
+    def doubts(ensemble: dict) -> None:
+        ensemble["label_issues"] |= {"images": 305, "count": 54, "share": 0.241}
+        ensemble["test"]["ensemble"]["accuracy"] = {"estimate": 0.73, "low": 0.7, "high": 0.76}
+
+    changed(fresh, doubts)
+    for text in (Page(report.write(fresh)).text, report.model_card.write(fresh).read_text()):
+        assert "54 of the 305 selection images (17.7%) look like another class" in text
+        assert "scales this up to 24.1% of all labels" in text
+        assert "Read both as upper figures" in text
+        assert "which is wrong on 27.0% of the test images" in text
+        assert "estimated to be wrong" not in text
+        assert "Wrong labels" not in text
+
+
+def test_place_of_a_prediction_that_there_is_not_says_so(fresh: Path) -> None:
+    """The first class of the run has no right prediction; here another is never mistaken."""
+    text = Page(report.write(fresh)).text
+    assert "angry : none of its selection images was seen as such." in text
+    assert "was mistaken." not in text
+    for path in fresh.glob("report/*/inside.json"):
+        told = json.loads(path.read_text())
+        del told["classes"][1]["wrong"]
+        path.write_text(json.dumps(told))
+    assert "disgust : none of its selection images was mistaken." in Page(report.write(fresh)).text
+
+
+def test_most_frequent_mistakes_tell_their_images(fresh: Path) -> None:
+    counts = [[0] * 7 for _ in range(7)]
+    for i in range(7):
+        counts[i][i] = 1000
+    counts[1] = [0, 5, 0, 0, 0, 0, 4]
+    text = Page(report.write(changed(fresh, lambda e: e["test"].update(confusion=counts)))).text
+    assert "Most often mistaken: disgust for neutral (44%, 4 of 9 images)." in text
+
+
+def test_page_says_what_it_looks_into(fresh: Path) -> None:
+    """Beside the best of each study on validation: the model in use, of another trial than the best of all."""
+    run = read(fresh)
+    second = next(one for one in run.ensemble["candidates"] if run.best and one["study"] != run.best.study)
+    first = next(inside["name"] for inside in run.insides if inside["study"] != second["study"])
+    text = Page(report.write(fresh)).text
+    weight = next(m["weight"] for m in run.ensemble["members"] if m["trial"] == first)
+    assert f"{first}, a member of the recommended ensemble with a weight of {weight:.2f}: bright is" in text
+    changed(fresh, lambda ensemble: ensemble.update(members=[second], recommended="best_single"))
+    path = fresh / "report" / second["study"] / "inside.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": second["name"]}))
+    text = Page(report.write(fresh)).text
+    assert f"{second['name']}, the recommended model: bright is" in text
+    assert f"{first}, the best of its study on validation, not in use: bright is" in text
+    assert f"{run.best.name}, is drawn bold. The recommended model is of {second['trial']}" in text
 
 
 def test_model_that_could_not_be_looked_into_says_why(fresh: Path) -> None:

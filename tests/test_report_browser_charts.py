@@ -150,6 +150,23 @@ def test_figure_takes_the_width_of_a_turned_phone(page: webdriver.Chrome) -> Non
     WebDriverWait(page, 30).until(lambda page: box.size["width"] < 800 and page.execute_script(fits, box))
 
 
+def test_titles_of_axes_fit_a_phone(browser: webdriver.Chrome, hostile_run: Path) -> None:
+    page = opened(browser, hostile_run / "report.html", width=390)
+    page.execute_script("document.querySelectorAll('.panel').forEach((panel) => { panel.hidden = false; })")
+    told = 0
+    for box in page.find_elements(By.CSS_SELECTOR, ".figure"):
+        titles = page.execute_script(
+            "const box = arguments[0]; const all = box.querySelector('.main-svg').getBoundingClientRect();"
+            "return [...box.querySelectorAll('.xtitle, .ytitle')].map((title) => {"
+            "  const at = title.getBoundingClientRect(); return [title.textContent, at.left - all.left,"
+            "  all.right - at.right, at.top - all.top, all.bottom - at.bottom]; })",
+            drawn(page, box),
+        )
+        told += len(titles)
+        assert all(min(room) >= -1 for _, *room in titles), titles
+    assert told > 10
+
+
 def test_printing_draws_every_figure_for_paper(browser: webdriver.Chrome, hostile_run: Path) -> None:
     page = opened(browser, hostile_run / "report.html", theme="dark")
     page.execute_script("dispatchEvent(new Event('beforeprint'))")

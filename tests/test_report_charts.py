@@ -122,6 +122,15 @@ def test_best_score_so_far_only_improves(run: Run, metric: str, sign: int) -> No
     assert heights[-1] == pytest.approx(min(scores) if metric == "log_loss" else max(scores), rel=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 2, 24])
+def test_trials_are_counted_from_one(run: Run, count: int) -> None:
+    by_trial, by_time = charts.progress(replace(run, trials=tuple(run.scored[:count])))
+    low, high = by_trial.figure["layout"]["xaxis"]["range"]
+    assert 0 < low < 1
+    assert high > len(run.scored[:count])
+    assert by_time.figure["layout"]["xaxis"]["range"][0] == 0
+
+
 def test_settings_of_components_stand_under_their_place() -> None:
     flat = settings.flatten(
         {

@@ -1,4 +1,4 @@
-"""One architecture, looked into: its best member's feature maps, filters and class maps, as PNG files and for the page.
+"""One architecture, looked into: one model's feature maps, filters and class maps, as PNG files and for the page.
 
 It leaves `report/<study>/` in the run folder: full-size PNG files, and `inside.json` with the figures and the reduced
 pictures that report.html shows.
@@ -20,6 +20,7 @@ from emoray.storage import AnyPath
 from emoray.trial.threads import use_threads
 
 CHANNELS, SIDE = 8, 64
+FILTER_GAP = 10
 DEAD_IMAGES, AVERAGED_IMAGES, MOST_FILTERS = 128, 24, 64
 
 
@@ -138,8 +139,9 @@ def _filters(model: keras.Model, folder: AnyPath, title: str) -> dict[str, Any] 
     if kernels is None:
         return None
     shown = np.moveaxis(kernels, 3, 0)[:MOST_FILTERS]
-    tiles = [pictures.enlarged(_kernel(kernel), 36) for kernel in shown]
-    picture = pictures.grid(tiles, columns=min(16, len(tiles)))
+    # A kernel has white pixels of its own: without a frame and a wide gap its end could not be seen.
+    tiles = [pictures.framed(pictures.enlarged(_kernel(kernel), 36)) for kernel in shown]
+    picture = pictures.grid(tiles, columns=min(8, len(tiles)), gap=FILTER_GAP)
     height, width, inputs, count = kernels.shape
     caption = f"{len(tiles)} of {count} filters of {height} x {width} over {inputs} channels"
     pictures.rows(folder / "filters.png", [picture], [caption], f"{title}: first convolution")

@@ -1,8 +1,12 @@
-"""The best model of each study, looked into by tasks on the cluster; Keras is imported only there."""
+"""A model of each study, looked into by tasks on the cluster; Keras is imported only there.
+
+The one rule: what is used is what is looked into. A study with a member of the recommended classifier shows that
+member, whatever validation says; any other study shows its best by validation.
+"""
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from emoray.run_folder import RunFolder, write_json
 from emoray.storage import AnyPath
 from emoray.trials import TrialTable
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change that gives other pictures for the same model and images."""
 
 
@@ -26,19 +30,23 @@ def look(
     table: TrialTable,
     sweep: Sweep,
     held_out: HeldOut,
+    members: Sequence[Mapping[str, Any]],
     progress: Callable[[str], None],
 ) -> list[str]:
-    """Write `report/<study>/` for the best checkpoint of each study, where it is not there yet; returns warnings.
+    """Write `report/<study>/` for a checkpoint of each study, where it is not there yet; returns warnings.
+
+    `members` are those of ensemble.json: what is recommended. Of several of a study the one of the largest weight is
+    looked into.
 
     A model that cannot be looked into, or a study without a checkpoint, costs its own pictures: its inside.json says
     why.
     """
     folder, tta = table.folder, sweep.finalize.tta
-    found = _best_of_each(predicted)
+    found = shown(predicted, members)
     unusable = [one.name for one in predicted.left_out]
     others, without = candidates.of_other_studies(table, sweep, found.keys(), unusable)
     more = predictions.collect(others, folder, held_out, tta, progress)
-    found |= _best_of_each(more)
+    found |= shown(more, members)
     failed = {one.name: one.reason for one in more.left_out}
     without |= {one.trial.study: failed[one.name] for one in others if one.name in failed}
     for study, why in without.items():
@@ -46,14 +54,21 @@ def look(
     return [*_examined(found, folder, held_out, tta), *(f"{study}: {why}" for study, why in without.items())]
 
 
-def _best_of_each(predicted: Predicted) -> dict[str, tuple[Candidate, NDArray[np.float32]]]:
-    """The best candidate of each study, with what it predicts of the selection split."""
-    best: dict[str, tuple[Candidate, NDArray[np.float32]]] = {}
+def shown(
+    predicted: Predicted, members: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[Candidate, NDArray[np.float32]]]:
+    """The candidate of each study that is looked into, with what it predicts of the selection split."""
+    # A stack has no weights: of its members the best by validation counts, as they are sorted by that.
+    weights = {str(one["name"]): float(one.get("weight") or 0.0) for one in members}
+    found: dict[str, tuple[Candidate, NDArray[np.float32]]] = {}
     shares = predicted.probabilities["selection"]
     for candidate, own in zip(predicted.candidates, shares, strict=True):
-        if candidate.kind == BEST:
-            best.setdefault(candidate.trial.study, (candidate, own))  # they are sorted: the first is the best
-    return best
+        study = candidate.trial.study
+        before = found[study][0].name if study in found else ""
+        heavier = weights.get(candidate.name, -1.0) > weights.get(before, -1.0)
+        if heavier or (not before and candidate.kind == BEST):
+            found[study] = candidate, own
+    return found
 
 
 def _examined(

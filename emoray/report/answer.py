@@ -81,13 +81,13 @@ def _sentences(run: Run, members: list[dict[str, Any]], test: dict[str, Any], sc
     if gain and _used(run) == "ensemble" and len(members) > 1:
         sentences.append(_gain(gain, str((test.get("best_single") or {}).get("trial", "the best single model"))))
     elif gain and _used(run) != "ensemble":
-        sentences.append(f"On test the ensemble differs by {signed(gain.estimate)}, {_bounds(gain)}.")
+        sentences.append(f"On test the gain of the ensemble is {signed(gain.estimate)}, {_bounds(gain)}.")
     return [*sentences, *(run.ensemble.get("notes") or [])]
 
 
 def _gain(gain: Interval, single: str) -> str:
     if gain.includes_zero:
-        return f"On test it differs from the best single model, {single}, by {signed(gain.estimate)}, {_bounds(gain)}."
+        return f"On test its gain over the best single model, {single}, is {signed(gain.estimate)}, {_bounds(gain)}."
     if gain.estimate < 0:
         return (
             f"That is {-gain.estimate:.3f} worse than the best single model, {single}, {_bounds(gain)}: "

@@ -55,7 +55,7 @@ def _curves(run: Run, metric: str) -> Chart:
     traces = [_curve(run, trial, metric, step, _line(trial, best, leading)) for trial in trials]
     side = "training" if metric.startswith("train_") else "validation"
     notes = [f"The {len(trials)} best of {len(found)} trials are drawn."] if len(found) > len(trials) else []
-    notes += ["The best trial is drawn bold."] if any(trial.name == best for trial in trials) else []
+    notes += [_bold(run)] if any(trial.name == best for trial in trials) else []
     notes += [f"The {LEADERS} best and the best of each study stand out from the others."] if leading else []
     notes += ["Values far from nearly all others are cut off; a double click shows them."] if ends.cut else []
     notes += [f"Every {step}th epoch is drawn."] if step > 1 else []
@@ -63,6 +63,15 @@ def _curves(run: Run, metric: str) -> Chart:
     y = axis(f"{title(metric)} on {side}{direction(metric)}", range=margined(ends))
     summary = f"{title(metric)} by epoch of {len(trials)} trials, from {number(min(values))} to {number(max(values))}"
     return Chart(title(metric), {"data": traces, "layout": layout(x, y)}, summary, " ".join(notes))
+
+
+def _bold(run: Run) -> str:
+    """What the bold curve is, and that another trial is used, where selection images preferred one."""
+    members = run.ensemble.get("members") or []
+    told = f"The best trial on validation{', ' + run.best.name + ',' if run.best else ''} is drawn bold."
+    if len(members) != 1 or run.best is None or members[0].get("trial") == run.best.name:
+        return told
+    return f"{told} The recommended model is of {members[0].get('trial')}, which was chosen on selection images."
 
 
 def _leaders(trials: Sequence[Trial]) -> set[str]:
@@ -137,7 +146,9 @@ def _progress(run: Run, places: list[float], end: float, name: str, x: dict[str,
         _points(run, study, [(place, score, trial) for place, score, trial in zip(places, scores, trials, strict=True)])
         for study in range(len(run.studies))
     ]
-    x |= {"range": [0, end * 1.03 or 1], "showgrid": False, "showline": True}
+    # Trials are counted from 1, so a tick at 0 would be of none; time starts at 0.
+    ends_of_x = [0.5, end + max(0.5, 0.03 * end)] if name == "trial" else [0, end * 1.03 or 1]
+    x |= {"range": ends_of_x, "showgrid": False, "showline": True}
     y = axis(f"{score_title(run)} on validation{direction(run.metric)}", range=margined(ends))
     summary = f"score of {len(trials)} trials by {name}; the best is {number(stairs[-1])}"
     notes = [note] if note else []
@@ -197,7 +208,8 @@ def gains(methods: Sequence[Method], metric: str) -> Chart | None:
     if not known:
         return None
     rows = [(method.name, gain.estimate, gain.low, gain.high) for method, gain in known]
-    x = axis(f"gain in {metric} over the best single model", zeroline=True, zerolinecolor="var(--soft)")
+    # Short, as a phone shows no longer one; over what, the page says above the chart.
+    x = axis(f"gain in {metric}", zeroline=True, zerolinecolor="var(--soft)")
     chart = intervals("gains", rows, x)
     chart.figure["data"].append(
         {

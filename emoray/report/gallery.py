@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from emoray.report.run import Run
+from emoray.report.run import Run, interval
 
 MOST_PICTURES = 24
 
@@ -47,6 +47,25 @@ def doubts(run: Run) -> list[Doubt]:
         Doubt(_place(d), str(d.get("given", "")), str(d.get("suggested", "")), d.get("margin"), picture)
         for d, picture in zip(found[:MOST_PICTURES], shown, strict=False)
     ]
+
+
+def label_doubts(run: Run) -> str:
+    """How many labels are in doubt, what is estimated from them, and why neither is a count of wrong labels."""
+    told = run.ensemble.get("label_issues") or {}
+    count, images = told.get("count") or 0, told.get("images") or 0
+    if not count or not images:
+        return "by confident learning, no label of the selection split is in doubt."
+    test = run.ensemble.get("test") or {}
+    accuracy = interval((test.get(str(run.ensemble.get("recommended") or "ensemble")) or {}).get("accuracy"))
+    errors = f", which is wrong on {1 - accuracy.estimate:.1%} of the test images" if accuracy else ""
+    return (
+        f"{count:,} of the {images:,} selection images ({count / images:.1%}) look like another class: predictions "
+        "that were fitted to none of them give that class at least the probability that its own images have on "
+        f"average. Confident learning scales this up to {told.get('share') or 0:.1%} of all labels, since it takes the "
+        "images that reach no class's average to be as often wrong as others of their label. Read both as upper "
+        "figures: they grow "
+        f"with the mistakes of the model itself{errors}, and every mistake that it is sure of counts as a wrong label."
+    )
 
 
 def _pictures(run: Run, kind: str, count: int) -> list[str]:

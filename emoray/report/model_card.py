@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emoray import advice
-from emoray.report import tables
+from emoray.report import gallery, tables
 from emoray.report.answer import answer, plain, signed
 from emoray.report.charts import title
 from emoray.report.run import Run, interval, read
@@ -44,7 +44,14 @@ def markdown(run: Run) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"cell": _cell, "decimals": plain, "signed": signed, "metric": title, "range": _range}
+    environment.filters |= {
+        "cell": _cell,
+        "decimals": plain,
+        "signed": signed,
+        "metric": title,
+        "range": _range,
+        "gain": _gain,
+    }
     test = run.ensemble.get("test") or {}
     used = str(run.ensemble.get("recommended") or "ensemble")
     splits, classes = tables.class_counts(run.manifest)
@@ -57,8 +64,10 @@ def markdown(run: Run) -> str:
         test=test,
         used=used,
         alone=advice.alone(run.ensemble),
+        left_out=tables.left_out_checkpoints(run),
         calibration=test.get("calibration") or {},
         confusion=tables.confusion(test, run.ensemble.get("classes") or run.manifest.get("classes") or ()),
+        label_doubts=gallery.label_doubts(run),
         splits=splits,
         classes=classes,
         members=[(member, trials.get(str(member.get("trial")))) for member in members],
@@ -88,3 +97,8 @@ def _cell(value: object) -> str:
 def _range(value: object) -> str:
     found = interval(value)
     return f"{plain(found.estimate)} ({plain(found.low)} to {plain(found.high)})" if found else "–"
+
+
+def _gain(value: object) -> str:
+    found = interval(value)
+    return f"{signed(found.estimate)} ({signed(found.low)} to {signed(found.high)})" if found else "–"

@@ -79,6 +79,8 @@ def html(run: Run) -> str:
             reliability=charts.reliability((test.get("calibration") or {}).get("bins") or ()),
             mistakes=gallery.mistakes(run),
             doubts=gallery.doubts(run),
+            inside_roles=tables.inside_roles(run),
+            label_doubts=gallery.label_doubts(run),
             label_issues=run.ensemble.get("label_issues") or {},
             comparison=tables.comparison(run),
             member_chart=members.chart(run),

@@ -101,7 +101,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        """The sweep's; its folder's, which a copy may change, only where the sweep file tells none."""
+        return str(_sweep(self.sweep).get("name") or self.folder.resolve().name)
 
     @property
     def scored(self) -> list[Trial]:
@@ -139,7 +140,7 @@ def read(folder: AnyPath) -> Run:
     manifest = _json(folder / "data" / "manifest.json")
     quarantine = _rows(folder / "data" / "quarantine.csv")
     ensemble, sweep = _json(folder / "ensemble.json"), _text(folder / "sweep.yaml")
-    search = (yaml.safe_load(sweep) or {}).get("search") or {}
+    search = _sweep(sweep).get("search") or {}
     return Run(
         folder=folder,
         sweep=sweep,
@@ -155,6 +156,10 @@ def read(folder: AnyPath) -> Run:
     )
 
 
+def _sweep(text: str) -> Mapping[str, Any]:
+    return yaml.safe_load(text) or {}
+
+
 def _candidates(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     """The leaderboard by trial; a trial that also stands there as a soup has the better rank and both weights."""
     found: dict[str, dict[str, str]] = {}
@@ -167,7 +172,7 @@ def _candidates(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
 
 
 def _insides(folder: AnyPath, ensemble: Mapping[str, Any], rows: list[dict[str, str]]) -> tuple[Mapping[str, Any], ...]:
-    """What is known of the inside of each study's best model: the candidates', the others', and what has none."""
+    """What is known of the inside of a model of each study: the candidates', the others', and what has none."""
     files: list[AnyPath] = sorted(folder.glob("*/inside.json"), key=str)
     found = {told["study"]: told for path in files if "study" in (told := _json(path))}
     listed = [candidate.get("study") for candidate in ensemble.get("candidates") or []]

@@ -42,7 +42,8 @@ class Confusion:
     classes: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     scores: tuple[ClassScores, ...]
-    worst: tuple[tuple[str, str, Cell], ...]
+    worst: tuple[tuple[str, str, Cell, int], ...]
+    """The largest shares off the diagonal: label, prediction, cell, and all images of the label."""
 
 
 class Member(NamedTuple):
@@ -119,7 +120,10 @@ def confusion(test: Mapping[str, Any], classes: Iterable[str]) -> Confusion | No
         tuple(Cell(int(n), float(s), round(100 * float(s))) for n, s in zip(*row, strict=True))
         for row in zip(counts, shares, strict=True)
     )
-    pairs = [(names[i], names[j], cell) for i, row in enumerate(rows) for j, cell in enumerate(row) if i != j]
+    totals = counts.sum(1)
+    pairs = [
+        (names[i], names[j], cell, int(totals[i])) for i, row in enumerate(rows) for j, cell in enumerate(row) if i != j
+    ]
     worst = sorted((pair for pair in pairs if pair[2].images), key=lambda pair: -pair[2].share)[:3]
     return Confusion(names, rows, tuple(_class_scores(names, counts)), tuple(worst))
 
@@ -218,12 +222,17 @@ def ranked(run: Run) -> list[Trial]:
     return sorted(run.trials, key=lambda trial: -(trial.score if trial.score is not None else -np.inf))
 
 
+def left_out_checkpoints(run: Run) -> list[tuple[str, str]]:
+    """The checkpoints that would have been candidates and are none, each with the reason."""
+    found = run.ensemble.get("left_out") or []
+    return [(str(one.get("name")), str(one.get("reason", "")).replace(f"{run.folder}/", "")) for one in found]
+
+
 def left_out(run: Run) -> dict[str, list[str]]:
     """Why checkpoints that would have been candidates are none, by trial."""
     names = {trial.name for trial in run.trials}
     found: dict[str, list[str]] = {}
-    for one in run.ensemble.get("left_out") or []:
-        name, reason = str(one.get("name")), str(one.get("reason", "")).replace(f"{run.folder}/", "")
+    for name, reason in left_out_checkpoints(run):
         trial = name if name in names else name.removesuffix("-soup")
         found.setdefault(trial, []).append(reason if trial == name else f"{name}: {reason}")
     return found
@@ -244,6 +253,21 @@ def selected(run: Run) -> dict[str, Selected]:
             else known._replace(of_average=score, chosen=known.chosen or chosen, averaged=known.averaged or chosen)
         )
     return {trial: one for trial, one in found.items() if (one.score, one.of_average) != (None, None)}
+
+
+def inside_roles(run: Run) -> dict[str, str]:
+    """What the model of each study that was looked into is to the classifier that is recommended."""
+    used = {str(one.get("name") or one.get("trial")): one for one in run.ensemble.get("members") or []}
+    return {str(inside["study"]): _role(str(inside.get("name")), used) for inside in run.insides}
+
+
+def _role(name: str, used: Mapping[str, Mapping[str, Any]]) -> str:
+    if name not in used:
+        return "the best of its study on validation" + (", not in use" if used else "")
+    if len(used) == 1:
+        return "the recommended model"
+    weight = used[name].get("weight")
+    return "a member of the recommended ensemble" + (f" with a weight of {weight:.2f}" if weight is not None else "")
 
 
 def _ratio(part: int, whole: int) -> float | None:
