@@ -39,6 +39,7 @@ def files(run: AnyPath, paths: Sequence[Path], run_components: bool = False) -> 
     intact.links(run)
     versions.read(folder)
     ensemble, manifest = _json(run, folder.ensemble), intact.manifest(_json(run, folder.manifest), folder.manifest)
+    classes = _classes(folder, ensemble, manifest)
     size, _, channels = manifest["image_shape"]
     images, unusable = {}, {}
     for path in paths:
@@ -52,11 +53,21 @@ def files(run: AnyPath, paths: Sequence[Path], run_components: bool = False) -> 
             unusable[path] = error.strerror or str(error)
         except UnusableImage as error:
             unusable[path] = str(error)
-    classes = tuple(ensemble["classes"])
     if not images:
         return Predictions(classes, (), np.zeros((0, len(classes)), np.float32), unusable)
     stacked = np.stack([image.reshape(size, size, channels) for image in images.values()])
     return Predictions(classes, tuple(images), probabilities(run, ensemble, stacked, run_components), unusable)
+
+
+def _classes(folder: RunFolder, ensemble: dict[str, Any], manifest: dict[str, Any]) -> tuple[str, ...]:
+    """The names of what the models tell apart. Raises UserError where the files of the run disagree on them."""
+    if ensemble["classes"] != manifest["classes"]:
+        by = [", ".join(map(str, one["classes"])) for one in (ensemble, manifest)]
+        raise UserError(
+            f"{folder.ensemble}: its classes ({by[0]}) are not those of {folder.manifest} ({by[1]}); bring back the "
+            f"one that was changed, or, where the manifest is right, `emoray finalize {folder.path}` writes the other anew"
+        )
+    return tuple(ensemble["classes"])
 
 
 def probabilities(
@@ -79,7 +90,11 @@ def _probabilities(
     for m in blend.used:
         member = candidates[m]
         trial, files = _of(RunFolder(run), member, components)
-        model = load(trial, files, shape, members.shape[2])
+        try:
+            model = load(trial, files, shape, members.shape[2])
+        except UserError as error:
+            remedy = f"bring back a whole copy, or `emoray finalize {run}` chooses without it"
+            raise UserError(f"{error}; {remedy}") from None
         logits = calibration.log_probabilities(Predictor(model, shape, ensemble["tta"])(images))
         members[m] = calibration.apply(logits, member["temperature"])
     return blend.predict(members)

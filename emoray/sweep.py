@@ -94,7 +94,7 @@ def _on_cluster(
     sweep: Sweep, start: preflight.Found, found: RunFolder | None, screen: display.Display, arguments: Arguments
 ) -> None:
     """What is left of the line when the sweep is known to be in order, or the rest of its plan, on Ray."""
-    screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
+    screen.say(_begin(arguments.address))
     with ExitStack() as owned, cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
         if arguments.address:
             told = plan.describe(sweep, machine, start.source)  # what can run is known only now
@@ -135,6 +135,10 @@ def _on_cluster(
         screen.say(f"run folder: {folder.path}/")
         result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
     screen.say(closing(result.candidates, result.ensemble, folder, screen.width))
+
+
+def _begin(address: str | None) -> str:
+    return f"joining the Ray cluster at {address}" if address else "starting Ray"
 
 
 def _print_plan(told: str, sweep: Sweep, start: preflight.Found, found: RunFolder | None, arguments: Arguments) -> None:
@@ -230,13 +234,15 @@ def finalize_again(
         table = trials.restore(run, sweep.components if run_components else ())
         if not candidates.trained(table):
             raise UserError(candidates.why_none(table))
+        kept = held_out.read(run)
         paths = sweep.import_path if run_components else []
+        screen.say(_begin(address))
         with registry.importable(paths), cluster.connected(address, paths, screen.say):
             if address:
                 _check_nodes(folder)
             from emoray import finalize
 
-            kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
+            kept = kept or held_out.anew(run, sweep, screen.say)
             with screen.at_work():
                 result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
     screen.say(closing(result.candidates, result.ensemble, run, screen.width))
