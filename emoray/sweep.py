@@ -20,6 +20,7 @@ from emoray import (
     held_out,
     intact,
     metrics,
+    overrides,
     ownership,
     placement,
     plan,
@@ -222,13 +223,14 @@ def finalize_again(
         raise UserError(f"{folder} is no run folder: {run.sweep} is missing; {run_folder.suggestion(folder)}")
     intact.links(folder)
     versions.read(run)
-    for setting in settings:
-        if not setting.startswith("finalize."):
-            raise UserError(f"--set {setting}: only finalize.* can differ from what the run was trained with")
     screen = display.on_terminal(plain)
     with ownership.of(folder, screen.say), runs.at_hand(run) as own:
         searched = config.load(own / run.sweep.name)
-        sweep = config.load(own / run.sweep.name, settings)
+        own_settings = [one for one in settings if one.startswith("finalize.")]
+        sweep, problems = config.read(own / run.sweep.name, own_settings)
+        for one in [one for one in settings if one not in own_settings]:
+            problems.add(f"--set {one}", "only finalize.* can differ from what the run was trained with")
+        overrides.refuse(settings, problems)
         if not run_components:
             intact.components(sweep.resolved()["finalize"], (), run.sweep)
         table = trials.restore(run, sweep.components if run_components else ())

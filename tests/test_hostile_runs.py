@@ -218,7 +218,7 @@ def test_a_list_of_classes_that_is_not_the_one_trained_on_is_refused(
     assert f"{run.manifest}: its classes (sad, glad) are not those that the labels in" in refused_by_finalize(run)
     told = refused(run, tmp_path)
     assert told.startswith(f"{run.ensemble}: its classes (glad, sad) are not those of {run.manifest} (sad, glad); ")
-    assert f"`emoray finalize {run.path}` writes the other anew" in told
+    assert f"`emoray finalize {run.path}` writes it anew" in told
     edit(run.manifest, lambda told: told.update(splits={"selection": reversed_counts, "test": reversed_counts}))
     keep_images(run, classes=["glad", "sad"])  # where only the names that are kept with the images can tell
     assert "its classes (sad, glad) are not those that the labels in" in refused_by_finalize(run)
@@ -249,6 +249,23 @@ def test_a_checkpoint_that_is_cut_off_leaves_predict_a_way_out(run: RunFolder, t
     told = refused(run, tmp_path)
     assert told.startswith(f"the checkpoint {best} is damaged and cannot be read (")
     assert told.endswith(f"; bring back a whole copy, or `emoray finalize {run.path}` chooses without it")
+
+
+def test_a_folder_stands_for_the_images_in_it(run: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    (folder / "below").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"faces/ holds no image files .*; name those below it as .*faces/\*/\*\.png"):
+        predict.files(run.path, [folder])
+    (folder / "below").rmdir()
+    (folder / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=r"faces/ holds no image files \(\.png, \.jpg, \.webp, \.bmp\)$"):
+        predict.files(run.path, [folder])
+    for name in ("b.png", "a.JPG", "._a.png"):
+        (folder / name).write_text("no image")
+    (folder / "c.png").mkdir()
+    (tmp_path / "alone").write_text("no image either")
+    told = predict.files(run.path, [folder, tmp_path / "alone"])
+    assert list(told.unusable) == [folder / "a.JPG", folder / "b.png", tmp_path / "alone"]
 
 
 @pytest.mark.parametrize(
