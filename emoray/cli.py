@@ -166,7 +166,8 @@ def _add_predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
         type=_meant,
         help="a run: its folder, runs/quickstart or s3://..., or its name in runs/",
     )
-    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="PNG, JPEG, WebP or BMP files")
+    told = "PNG, JPEG, WebP or BMP files, or their folders"
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help=told)
     _add_run_components(parser)
     parser.set_defaults(run=_predict)
 
@@ -244,7 +245,8 @@ def _predict(arguments: argparse.Namespace) -> None:
         writer.writerow([file, told.classes[row.argmax()], f"{row.max():.4f}", *(f"{p:.4f}" for p in row)])
     if told.unusable:
         listed = _listed([f"{file}: {reason}" for file, reason in told.unusable.items()])
-        raise UserError(f"{len(told.unusable)} of {len(arguments.images)} files could not be used:\n{listed}")
+        count = len(told.files) + len(told.unusable)
+        raise UserError(f"{len(told.unusable)} of {count} files could not be used:\n{listed}")
 
 
 def _listed(lines: Sequence[str]) -> str:

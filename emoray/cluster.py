@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emoray import growth, termination
-from emoray.errors import UserError
+from emoray.errors import SweepFailed, UserError
 from emoray.placement import START_TIMEOUT, Cluster, Node
 from emoray.study_settings import Resources
 
@@ -91,6 +92,7 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
         _ensure_token()
     import ray
 
+    of_ray = (ConnectionError, TimeoutError, RuntimeError, ValueError, ray.exceptions.RayError)
     logging.getLogger("ray").setLevel(logging.ERROR)
     python_path = os.pathsep.join([*(str(path) for path in paths), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {name: os.environ[name] for name in _ENVIRONMENT} | {"PYTHONPATH": python_path}
@@ -104,11 +106,14 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
         options = {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     meanwhile = threading.Thread(target=_import_what_comes_next, name="imports")
     meanwhile.start()
+    began = time.monotonic()
     try:
         with termination.apart_from_ray():
             context = ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        raise UserError(refusal(address, error)) from None
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, of_ray):  # Ray raises plain ones too
+            raise
+        raise not_started(address, error, time.monotonic() - began) from None
     finally:
         meanwhile.join()
     try:
@@ -127,9 +132,21 @@ def connected(address: str | None, paths: Sequence[Path], say: Callable[[str], N
         ray.shutdown()
 
 
+def not_started(address: str | None, error: Exception, seconds: float) -> UserError | SweepFailed:
+    """What ends a command whose Ray gave up after so long: no mistake of the user's where it was only too slow."""
+    slow = isinstance(error, TimeoutError) or re.search(r"timed?[ -]?out", str(error), re.IGNORECASE)
+    if address is None and slow:
+        return SweepFailed(
+            f"Ray did not start within {seconds:.0f} seconds: this machine may be busy, or short of memory; try again "
+            f"when it is less so ({_told(error)})"
+        )
+    return UserError(refusal(address, error))
+
+
 def refusal(address: str | None, error: Exception) -> str:
     """Why Ray let nobody in, in a sentence."""
     text = " ".join(str(error).split())
+    why = _told(error)
     told = dict.fromkeys(_VERSION.findall(text))
     if "mismatch" in text.lower() and len(told) > 2:
         there, here = re.split(r"This process", text, maxsplit=1)
@@ -142,13 +159,18 @@ def refusal(address: str | None, error: Exception) -> str:
         why = text.partition(". ")[0]
         return f"Ray's token cannot be read ({why}); it stands in ~/.ray/auth_token, or where RAY_AUTH_TOKEN_PATH says"
     if address is None:
-        return f"Ray does not start on this machine ({text[:300]})"
+        return f"Ray does not start on this machine ({why})"
     if address == "auto":
-        return f"--address {address}: no Ray cluster answers there ({text[:300]})"
+        return f"--address {address}: no Ray cluster answers there ({why})"
     return (
         f"--address {address}: what listens there is no Ray cluster, or one with another token than the one in "
-        f"~/.ray/auth_token or RAY_AUTH_TOKEN_PATH ({text[:300]})"
+        f"~/.ray/auth_token or RAY_AUTH_TOKEN_PATH ({why})"
     )
+
+
+def _told(error: Exception) -> str:
+    """What Ray says, in a line of a length that people read."""
+    return " ".join(str(error).split())[:300]
 
 
 def _import_what_comes_next() -> None:

@@ -180,7 +180,8 @@ def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
     holds, count = space.size(study.space), trials(study)
     scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
     if study.trials > holds:
-        yield f"{study.name}: of {study.trials} trials {count} are run, since its space holds {settings(holds)}"
+        run = "1 is" if count == 1 else f"{count} are"
+        yield f"{study.name}: of {study.trials} trials {run} run, since its space holds {settings(holds)}"
     if algorithm["name"] == "grid" and study.trials < holds:
         yield f"{study.name}: grid runs {study.trials} of {holds:,.0f} points, the first in the file's order"
     if (pause := min(quiet(study))) == study.epochs - 1 > 0:
@@ -196,10 +197,12 @@ def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
     usual = scheduler.get("reduction_factor", 1)
     least = {"median": scheduler.get("min_trials", 0) + 1, "pbt": 4}.get(name, usual)
     if is_judged and count < least:
-        yield f"{study.name}: {name} needs {least} trials or more to tell good from bad, and there are {count}"
+        there = "is 1" if count == 1 else f"are {count}"
+        yield f"{study.name}: {name} needs {least} trials or more to tell good from bad, and there {there}"
     startup = algorithm.get("startup_trials", 0) if algorithm.get("sampler") != "cmaes" else 0
     if holds > 1 and 0 < count <= startup:
-        yield f"{study.name}: all {count} trials are among optuna's first {startup}, which are drawn at random"
+        which = "its only trial is" if count == 1 else f"all {count} trials are"
+        yield f"{study.name}: {which} among optuna's first {startup}, which are drawn at random"
 
 
 def settings(count: float) -> str:

@@ -23,6 +23,10 @@ from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
 
 SPLITS = ("selection", "test")
+_REMEDY = (
+    "bring back a whole copy from the machine that the run was trained on, or delete it: it is made anew where the "
+    "data source is as it was"
+)
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,30 @@ class HeldOut:
         return str(self.manifest["fingerprint"])
 
     def load(self, split: str) -> Split:
-        """`selection` or `test`. Raises UserError where its file is damaged or of other data."""
+        """`selection` or `test`. Raises UserError where its file is damaged, of other data or of other classes."""
         path = self.folder / f"{split}.npz"
-        stored = checkpoint.read(path)
+        stored = checkpoint.read(path, "file of images", _REMEDY)
         if stored.meta.get("fingerprint") != self.fingerprint:
             raise UserError(
                 f"{path} holds images of other data than {self.folder / 'manifest.json'} tells of; bring back the file "
                 "that belongs to this run"
             )
-        images, labels, rows, files = (stored.arrays[name][0] for name in ("images", "labels", "rows", "files"))
+        try:
+            images, labels, rows, files = (stored.arrays[name][0] for name in ("images", "labels", "rows", "files"))
+        except KeyError as error:
+            raise UserError(f"{path} is damaged: it holds no {error}; {_REMEDY}") from None
+        self._check_classes(split, labels, stored.meta.get("classes", self.classes))
         return Split(images, labels, rows, files, None)
+
+    def _check_classes(self, split: str, labels: np.ndarray, classes: list[str]) -> None:
+        """Refuse a list of classes by which the labels, which are indices of it, would mean others."""
+        told = self.manifest.get("splits", {}).get(split, {}).get("classes")
+        counts = np.bincount(labels, minlength=len(self.classes)).tolist()
+        if classes != self.classes or (told is not None and [told.get(name) for name in self.classes] != counts):
+            raise UserError(
+                f"{self.folder / 'manifest.json'}: its classes ({_short(self.classes)}) are not those that the labels "
+                f"in {split}.npz count; bring back the manifest.json that the run was trained with"
+            )
 
 
 def check(folder: RunFolder, fingerprint: str, classes: Sequence[str] | None) -> None:
@@ -87,18 +105,25 @@ def keep(folder: RunFolder, prepared: Prepared) -> HeldOut:
         split = prepared.load(name)
         arrays: dict[str, list[np.ndarray]] = {name: [getattr(split, name)] for name in ("images", "labels", "rows")}
         arrays["files"] = [split.files.astype(np.str_)]
-        checkpoint.write(path, State(arrays, {"fingerprint": prepared.manifest["fingerprint"]}))
+        checkpoint.write(path, State(arrays, {name: prepared.manifest[name] for name in ("fingerprint", "classes")}))
     return held_out
 
 
 def read(folder: RunFolder) -> HeldOut | None:
-    """What `keep` left in a run folder; None where images are missing. Raises UserError without its manifest."""
+    """What `keep` left in a run folder, looked through; None where images are missing.
+
+    Raises UserError without its manifest, or where what is there is damaged or does not belong together.
+    """
     try:
         manifest = _manifest(folder)
     except FileNotFoundError:
         raise UserError(f"{folder.manifest} is missing; bring it back, with the .npz files beside it") from None
     held_out = HeldOut(folder.manifest.parent, manifest)
-    return None if _missing(held_out.folder) else held_out
+    if _missing(held_out.folder):
+        return None
+    for split in SPLITS:
+        held_out.load(split)
+    return held_out
 
 
 def anew(folder: RunFolder, sweep: Sweep, progress: Callable[[str], None]) -> HeldOut:

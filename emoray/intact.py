@@ -116,6 +116,14 @@ def manifest(told: Any, of: AnyPath) -> dict[str, Any]:
         raise UserError(f"{of}: images of {shape} are none that emoray makes")
     if not isinstance(classes, list) or not classes or not all(isinstance(one, str) for one in classes):
         raise UserError(f"{of}: classes is {str(classes)[:80]}, and should be a list of names")
+    splits = told.get("splits")
+    for split, shown in splits.items() if isinstance(splits, Mapping) else ():
+        counted = shown.get("classes") if isinstance(shown, Mapping) else None
+        if isinstance(counted, Mapping) and list(counted) != classes:
+            raise UserError(
+                f"{of}: classes ({', '.join(classes)}) is another list than splits.{split} counts by "
+                f"({', '.join(counted)}); bring back the manifest.json that the run was trained with"
+            )
     return dict(told)
 
 

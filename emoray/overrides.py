@@ -1,9 +1,11 @@
 """`--set KEY=VALUE`: values of the command line laid over a sweep file's tree, before it is checked."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from emoray import notation, registry, strict_yaml
 from emoray.errors import UserError
+from emoray.problems import Problems
 
 
 def lay(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
@@ -22,6 +24,28 @@ def lay(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
     at[last] = value
     for stale in [known for known in lines if known == stands or known.startswith((stands + ".", stands + "["))]:
         del lines[stale]
+
+
+def refuse(settings: Sequence[str], problems: Problems) -> None:
+    """Raise UserError that lists what `problems` a file has by the command line's `settings`, each with its option."""
+    headed = [_headed(problem, settings) for problem in problems.found]
+    order = [f"--set {setting}:" for setting in settings]
+    told = sorted(headed, key=lambda line: next((i for i, one in enumerate(order) if line.startswith(one)), len(order)))
+    if len(told) == 1:
+        raise UserError(told[0])
+    if told:
+        raise UserError("\n".join([f"{len(told)} mistakes on the command line:", *(f"  {line}" for line in told)]))
+
+
+def _headed(problem: str, settings: Sequence[str]) -> str:
+    """A problem by the option that made it, rather than by its place in the file."""
+    at, _, message = problem.partition(": ")
+    for setting in reversed(settings):
+        key = setting.partition("=")[0]
+        if (at + ".").startswith(key + ".") or (key + ".").startswith(at + "."):
+            below = "" if at == key else f"{at}: "
+            return f"--set {setting}: {below}{message}"
+    return problem if problem.startswith("--set") else f"--set: {problem}"
 
 
 def _found(at: Any, key: str, place: str, stands: str) -> tuple[Any, str]:

@@ -1,7 +1,7 @@
 """Using the result: the ensemble that a run chose, applied to image files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from emoray import calibration, intact, registry, run_folder, runs, versions
 from emoray.blend import Blend
 from emoray.data import decode
+from emoray.data.folders import is_image
 from emoray.data.plan import UnusableImage
 from emoray.errors import UserError
 from emoray.inference import Predictor, load
@@ -32,16 +33,18 @@ class Predictions:
 def files(run: AnyPath, paths: Sequence[Path], run_components: bool = False) -> Predictions:
     """Classify image files with what a run recommends: its ensemble, or its best model alone.
 
-    Components of the run's own are code, which runs only with `run_components`. Raises UserError where the folder holds
-    no finished run, one of a newer emoray, or one that would reach out of itself.
+    A folder stands for the files in it that are called like images. Components of the run's own are code, which runs
+    only with `run_components`. Raises UserError where the folder holds no finished run, one of a newer emoray, or one
+    that would reach out of itself, and for a folder without images.
     """
     folder = RunFolder(run)
     intact.links(run)
     versions.read(folder)
     ensemble, manifest = _json(run, folder.ensemble), intact.manifest(_json(run, folder.manifest), folder.manifest)
+    classes = _classes(folder, ensemble, manifest)
     size, _, channels = manifest["image_shape"]
     images, unusable = {}, {}
-    for path in paths:
+    for path in _each(paths):
         if path.is_fifo():  # to read one is to wait for whoever writes it
             unusable[path] = "a pipe, not a file"
             continue
@@ -52,11 +55,38 @@ def files(run: AnyPath, paths: Sequence[Path], run_components: bool = False) -> 
             unusable[path] = error.strerror or str(error)
         except UnusableImage as error:
             unusable[path] = str(error)
-    classes = tuple(ensemble["classes"])
     if not images:
         return Predictions(classes, (), np.zeros((0, len(classes)), np.float32), unusable)
     stacked = np.stack([image.reshape(size, size, channels) for image in images.values()])
     return Predictions(classes, tuple(images), probabilities(run, ensemble, stacked, run_components), unusable)
+
+
+def _each(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files that are meant, those of a folder sorted and without hidden ones, as a shell's `*` gives them."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        try:
+            inside = sorted(path.iterdir())
+        except OSError as error:
+            raise UserError(f"{path}/ cannot be read: {error.strerror or error}") from None
+        found = [file for file in inside if is_image(file.name) and file.name[0] != "." and not file.is_dir()]
+        if not found:
+            below = f"; name those below it as {path}/*/*.png" if any(file.is_dir() for file in inside) else ""
+            raise UserError(f"{path}/ holds no image files (.png, .jpg, .webp, .bmp){below}")
+        yield from found
+
+
+def _classes(folder: RunFolder, ensemble: dict[str, Any], manifest: dict[str, Any]) -> tuple[str, ...]:
+    """The names of what the models tell apart. Raises UserError where the files of the run disagree on them."""
+    if ensemble["classes"] != manifest["classes"]:
+        by = [", ".join(map(str, one["classes"])) for one in (ensemble, manifest)]
+        raise UserError(
+            f"{folder.ensemble}: its classes ({by[0]}) are not those of {folder.manifest} ({by[1]}); bring back the "
+            f"one that was changed, or, if it was the first, `emoray finalize {folder.path}` writes it anew"
+        )
+    return tuple(ensemble["classes"])
 
 
 def probabilities(
@@ -79,7 +109,11 @@ def _probabilities(
     for m in blend.used:
         member = candidates[m]
         trial, files = _of(RunFolder(run), member, components)
-        model = load(trial, files, shape, members.shape[2])
+        try:
+            model = load(trial, files, shape, members.shape[2])
+        except UserError as error:
+            remedy = f"bring back a whole copy, or `emoray finalize {run}` chooses without it"
+            raise UserError(f"{error}; {remedy}") from None
         logits = calibration.log_probabilities(Predictor(model, shape, ensemble["tta"])(images))
         members[m] = calibration.apply(logits, member["temperature"])
     return blend.predict(members)

@@ -20,6 +20,7 @@ from emoray import (
     held_out,
     intact,
     metrics,
+    overrides,
     ownership,
     placement,
     plan,
@@ -94,7 +95,7 @@ def _on_cluster(
     sweep: Sweep, start: preflight.Found, found: RunFolder | None, screen: display.Display, arguments: Arguments
 ) -> None:
     """What is left of the line when the sweep is known to be in order, or the rest of its plan, on Ray."""
-    screen.say(f"joining the Ray cluster at {arguments.address}" if arguments.address else "starting Ray")
+    screen.say(_begin(arguments.address))
     with ExitStack() as owned, cluster.connected(arguments.address, sweep.import_path, screen.say) as machine:
         if arguments.address:
             told = plan.describe(sweep, machine, start.source)  # what can run is known only now
@@ -135,6 +136,10 @@ def _on_cluster(
         screen.say(f"run folder: {folder.path}/")
         result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
     screen.say(closing(result.candidates, result.ensemble, folder, screen.width))
+
+
+def _begin(address: str | None) -> str:
+    return f"joining the Ray cluster at {address}" if address else "starting Ray"
 
 
 def _print_plan(told: str, sweep: Sweep, start: preflight.Found, found: RunFolder | None, arguments: Arguments) -> None:
@@ -218,25 +223,28 @@ def finalize_again(
         raise UserError(f"{folder} is no run folder: {run.sweep} is missing; {run_folder.suggestion(folder)}")
     intact.links(folder)
     versions.read(run)
-    for setting in settings:
-        if not setting.startswith("finalize."):
-            raise UserError(f"--set {setting}: only finalize.* can differ from what the run was trained with")
     screen = display.on_terminal(plain)
     with ownership.of(folder, screen.say), runs.at_hand(run) as own:
         searched = config.load(own / run.sweep.name)
-        sweep = config.load(own / run.sweep.name, settings)
+        own_settings = [one for one in settings if one.startswith("finalize.")]
+        sweep, problems = config.read(own / run.sweep.name, own_settings)
+        for one in [one for one in settings if one not in own_settings]:
+            problems.add(f"--set {one}", "only finalize.* can differ from what the run was trained with")
+        overrides.refuse(settings, problems)
         if not run_components:
             intact.components(sweep.resolved()["finalize"], (), run.sweep)
         table = trials.restore(run, sweep.components if run_components else ())
         if not candidates.trained(table):
             raise UserError(candidates.why_none(table))
+        kept = held_out.read(run)
         paths = sweep.import_path if run_components else []
+        screen.say(_begin(address))
         with registry.importable(paths), cluster.connected(address, paths, screen.say):
             if address:
                 _check_nodes(folder)
             from emoray import finalize
 
-            kept = held_out.read(run) or held_out.anew(run, sweep, screen.say)
+            kept = kept or held_out.anew(run, sweep, screen.say)
             with screen.at_work():
                 result = finalize.run(run, sweep, kept, screen.say, searched.finalize)
     screen.say(closing(result.candidates, result.ensemble, run, screen.width))

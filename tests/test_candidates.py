@@ -222,6 +222,20 @@ def test_images_that_are_missing_are_not_made_of_whatever_the_run_names(tmp_path
 def test_only_finalize_settings_may_differ(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"only finalize\.\* can differ"):
         sweep.finalize_again(run_folder(tmp_path).path, ["data.limit=3"])
+    with pytest.raises(UserError) as refused:
+        sweep.finalize_again(tmp_path, ["finalize.tta=fllip", "finalize.keep=0", "search.metric=accuracy"])
+    head, *told = str(refused.value).splitlines()
+    assert head == "3 mistakes on the command line:"
+    assert [line.partition(": ")[0] for line in told] == [
+        "  --set finalize.tta=fllip",
+        "  --set finalize.keep=0",
+        "  --set search.metric=accuracy",
+    ]
+    for setting in ("finalize.ensemble.name=greddy", "finalize.kep=3", "finalize.keep"):
+        with pytest.raises(UserError, match=rf"^--set {setting}: .+") as refused:
+            sweep.finalize_again(tmp_path, [setting])
+        assert "sweep.yaml" not in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -147,7 +147,11 @@ def test_a_finished_run_predicts_files(finished: tuple[Path, str], tmp_path: Pat
     (tmp_path / "bad.png").write_bytes(b"no image")
     done = emoray("predict", finished[0], *sorted(tmp_path.glob("*.png")))
     assert done.returncode == 2
+    assert "1 of 13 files could not be used" in done.stderr
     assert "bad.png: not a PNG" in done.stderr
+    (tmp_path / "notes.txt").write_text("no image, and not meant")
+    of_folder = emoray("predict", finished[0], tmp_path)
+    assert (of_folder.stdout, of_folder.stderr, of_folder.returncode) == (done.stdout, done.stderr, 2)
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert len(rows) == 12
     for row in rows:

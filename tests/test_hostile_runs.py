@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoray import cli, config, intact, predict, runs, storage, sweep, trials
+from emoray import cli, config, held_out, intact, predict, runs, storage, sweep, trials
 from emoray.errors import UserError
 from emoray.run_folder import RunFolder, write_json
 from emoray.trial import checkpoint
@@ -38,6 +38,16 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
+def keep_images(run: RunFolder, **meta: object) -> dict[str, np.ndarray]:
+    """Held-out images, as they were kept before the names of classes were kept with them."""
+    arrays = {"images": np.zeros((3, 48, 48, 1), np.uint8), "labels": np.array([0, 0, 1]), "rows": np.arange(3)}
+    arrays["files"] = np.array(["a", "b", "c"])
+    for name in held_out.SPLITS:
+        stored = {key: [array] for key, array in arrays.items()}
+        checkpoint.write(run.manifest.with_name(f"{name}.npz"), State(stored, {"fingerprint": "x", **meta}))
+    return arrays
+
+
 def edit(file: Path, change: Callable[[dict], None]) -> None:
     told = json.loads(file.read_text())
     change(told)
@@ -56,6 +66,12 @@ def refused(run: RunFolder, tmp_path: Path) -> str:
     with pytest.raises(UserError) as by_predict:
         predict.files(run.path, [image(tmp_path)])
     return str(by_predict.value)
+
+
+def refused_by_finalize(run: RunFolder) -> str:
+    with pytest.raises(UserError) as by_finalize:
+        sweep.finalize_again(run.path)
+    return str(by_finalize.value)
 
 
 @pytest.mark.parametrize("inside", [".lock", "report", "predictions", "trials/lenet-001/checkpoint", "trials/other"])
@@ -176,6 +192,80 @@ def test_modules_of_a_run_elsewhere_are_no_paths(
     with pytest.raises(UserError, match="is no name of a module"), runs.at_hand(elsewhere):
         pass
     assert [target.name for _, target in copied] == ["sweep.yaml"]
+
+
+def test_a_list_of_classes_that_is_not_the_one_trained_on_is_refused(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The models' outputs are indices of that list: another one gives every image another name."""
+    monkeypatch.setattr(sweep.cluster, "connected", lambda *_: pytest.fail("Ray was started"))
+    counts = {"test": {"images": 3, "classes": {"glad": 2, "sad": 1}}}
+    edit(run.manifest, lambda told: told.update(splits=counts | {"selection": counts["test"]}))
+    keep_images(run)
+    kept = held_out.read(run)
+    assert kept is not None
+    assert kept.classes == ["glad", "sad"]
+
+    edit(run.manifest, lambda told: told.update(classes=["sad", "glad"]))
+    for told in (refused(run, tmp_path), refused_by_finalize(run)):
+        assert told == (
+            f"{run.manifest}: classes (sad, glad) is another list than splits.test counts by (glad, sad); bring back "
+            "the manifest.json that the run was trained with"
+        )
+    reversed_counts = {"images": 3, "classes": {"sad": 2, "glad": 1}}  # in one order, so only the labels can tell
+    swapped = {"images": 3, "classes": {"sad": 1, "glad": 2}}
+    edit(run.manifest, lambda told: told.update(splits={"selection": swapped, "test": swapped}))
+    assert f"{run.manifest}: its classes (sad, glad) are not those that the labels in" in refused_by_finalize(run)
+    told = refused(run, tmp_path)
+    assert told.startswith(f"{run.ensemble}: its classes (glad, sad) are not those of {run.manifest} (sad, glad); ")
+    assert f"`emoray finalize {run.path}` writes it anew" in told
+    edit(run.manifest, lambda told: told.update(splits={"selection": reversed_counts, "test": reversed_counts}))
+    keep_images(run, classes=["glad", "sad"])  # where only the names that are kept with the images can tell
+    assert "its classes (sad, glad) are not those that the labels in" in refused_by_finalize(run)
+
+
+@pytest.mark.parametrize("name", held_out.SPLITS)
+def test_held_out_images_that_are_cut_off_are_told_before_ray_starts(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sweep.cluster, "connected", lambda *_: pytest.fail("Ray was started"))
+    arrays = keep_images(run)
+    assert held_out.read(run) is not None
+    file = run.manifest.with_name(f"{name}.npz")
+    checkpoint.write(file, State({k: [v] for k, v in arrays.items() if k != "labels"}, {"fingerprint": "x"}))
+    assert f"{file} is damaged: it holds no 'labels'; bring back a whole copy" in refused_by_finalize(run)
+    file.write_bytes(file.read_bytes()[:-40])
+    told = refused_by_finalize(run)
+    assert told.startswith(f"the file of images {file} is damaged and cannot be read (")
+    assert told.endswith(
+        "; bring back a whole copy from the machine that the run was trained on, or delete it: it is made anew where "
+        "the data source is as it was"
+    )
+
+
+def test_a_checkpoint_that_is_cut_off_leaves_predict_a_way_out(run: RunFolder, tmp_path: Path) -> None:
+    best = run.trial("lenet-001") / "checkpoint" / "best.npz"
+    best.write_bytes(best.read_bytes()[:-40])
+    told = refused(run, tmp_path)
+    assert told.startswith(f"the checkpoint {best} is damaged and cannot be read (")
+    assert told.endswith(f"; bring back a whole copy, or `emoray finalize {run.path}` chooses without it")
+
+
+def test_a_folder_stands_for_the_images_in_it(run: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    (folder / "below").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"faces/ holds no image files .*; name those below it as .*faces/\*/\*\.png"):
+        predict.files(run.path, [folder])
+    (folder / "below").rmdir()
+    (folder / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=r"faces/ holds no image files \(\.png, \.jpg, \.webp, \.bmp\)$"):
+        predict.files(run.path, [folder])
+    for name in ("b.png", "a.JPG", "._a.png"):
+        (folder / name).write_text("no image")
+    (folder / "c.png").mkdir()
+    (tmp_path / "alone").write_text("no image either")
+    told = predict.files(run.path, [folder, tmp_path / "alone"])
+    assert list(told.unusable) == [folder / "a.JPG", folder / "b.png", tmp_path / "alone"]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """How a sweep comes to its Ray cluster: the token, and the sentence where it is not let in."""
 
 import os
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from emoray import cluster
 from emoray.cluster import refusal
-from emoray.errors import UserError
+from emoray.errors import SweepFailed, UserError
 
 MISMATCH = """Version mismatch: The cluster was started with:
     Ray: 2.59.1
@@ -98,3 +101,40 @@ def test_ray_that_was_imported_too_early_is_told(monkeypatch: pytest.MonkeyPatch
         cluster.connected(None, [], print),
     ):
         pass
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_ray_that_is_too_slow_to_start_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Ray's own delay, for its tests: the node is not known before Ray has given up on it, as on a machine too busy."""
+    slow = os.environ | {"RAY_testing_asio_delay_us": "NodeInfoGcsService.grpc_server.RegisterNode=90000000:90000000"}
+    words = ["sweep", "sweeps/quickstart.yaml", "--plain", "--storage", str(tmp_path), "--set", "data.faces=300"]
+    done = subprocess.run(
+        [sys.executable, "-m", "emoray.cli", *words],
+        cwd=Path(__file__).parents[1],
+        env=slow,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = done.stderr.splitlines(keepends=True)[-1]  # Ray tells of the delay before
+    assert re.fullmatch(
+        r"failed: Ray did not start within \d+ seconds: this machine may be busy, or short of memory; try again when "
+        r"it is less so \(The current node timed out during startup\..*\)\n",
+        told,
+    ), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "starting Ray" in done.stdout
+    assert not list(tmp_path.glob("quickstart*")), "and no run was begun"
+
+
+def test_what_ends_a_command_whose_ray_does_not_start() -> None:
+    late = Exception("The current node timed out during startup.")
+    assert isinstance(cluster.not_started(None, late, 31.6), SweepFailed)
+    assert "within 32 seconds" in str(cluster.not_started(None, late, 31.6))
+    assert isinstance(cluster.not_started(None, TimeoutError("no node"), 30), SweepFailed)
+    other = cluster.not_started(None, Exception("no dashboard"), 3)
+    assert isinstance(other, UserError)
+    assert str(other) == "Ray does not start on this machine (no dashboard)"
+    assert isinstance(cluster.not_started("auto", late, 30), UserError)

@@ -40,8 +40,9 @@ class Data:
     def __init__(self) -> None:
         images, labels = faces.draw(5, np.arange(140))
         self.images, self.labels = images.reshape(-1, *SHAPE), labels.astype(np.int64)
-        counts = dict.fromkeys(faces.CLASSES, 10)
-        splits = {name: {"images": 70, "classes": counts} for name in ("selection", "test")}
+        halves = {"selection": self.labels[:70], "test": self.labels[70:]}
+        counts = {name: np.bincount(half, minlength=7).tolist() for name, half in halves.items()}
+        splits = {n: {"images": 70, "classes": dict(zip(faces.CLASSES, c, strict=True))} for n, c in counts.items()}
         self.manifest = {"fingerprint": "f00d", "classes": list(faces.CLASSES), "image_shape": list(SHAPE)}
         self.manifest |= {"splits": splits, "quarantined": {}, "duplicates": {}, "leaks": {}, "source": "faces"}
 

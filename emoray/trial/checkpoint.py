@@ -38,8 +38,11 @@ def write(path: AnyPath, state: State) -> None:
         np.savez(file, allow_pickle=False, meta=meta, **named)
 
 
-def read(path: AnyPath) -> State:
-    """The state in a file. Raises UserError where it is missing or damaged, with its name."""
+def read(path: AnyPath, of: str = "checkpoint", remedy: str = "") -> State:
+    """The state in a file. Raises UserError where it is missing or damaged, with its name and a `remedy`.
+
+    `of` is what the file is to the user.
+    """
     try:
         source = path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
         intact.stored(source)
@@ -50,11 +53,12 @@ def read(path: AnyPath) -> State:
                 arrays.setdefault(name.rpartition("/")[0], []).append(stored[name])
             return State(arrays, json.loads(stored["meta"].tobytes()))
     except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
+        raise UserError(f"there is no {of} {path}") from None
     except RemoteError:
         raise
     except Exception as error:  # zipfile, numpy and json each have their own errors for a damaged file
-        raise UserError(f"the checkpoint {path} is damaged and cannot be read ({error})") from None
+        told = f"the {of} {path} is damaged and cannot be read ({error})"
+        raise UserError(f"{told}; {remedy}" if remedy else told) from None
 
 
 def keep_epochs(folder: AnyPath, state: State, scores: Sequence[float], most: int) -> None:
