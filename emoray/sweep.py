@@ -75,7 +75,8 @@ def run(arguments: Arguments) -> None:
 
 def _run(sweep: Sweep, start: preflight.Found, here: placement.Cluster | None, arguments: Arguments) -> None:
     resume = arguments.resume or arguments.retry_failed
-    found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
+    option = "--retry-failed" if arguments.retry_failed else "--resume"
+    found = runs.find(sweep, resume, option) if resume or arguments.measure or not arguments.dry_run else None
     if found is not None:
         held_out.check(found, start.fingerprint, None)
     told = "" if here is None else plan.describe(sweep, here, start.source)

@@ -99,6 +99,20 @@ def test_what_would_make_results_incomparable_is_refused(tmp_path: Path, change:
         runs.find(sweep(tmp_path, f"models: [lenet]\n{change}"), resume=True)
 
 
+def test_all_that_would_be_incomparable_is_told_at_once(tmp_path: Path) -> None:
+    begun(tmp_path)
+    changed = "models: [lenet]\nseed: 1\ndata: {faces: 1600, image_size: 64}\nsearch: {metric: accuracy}\n"
+    with pytest.raises(UserError) as refused:
+        runs.find(sweep(tmp_path, changed), resume=True)
+    told = ("seed: 0 -> 1", "data.faces: 4000 -> 1600", "data.image_size: 48 -> 64", "'macro_f1' -> 'accuracy'")
+    assert [one for one in told if one not in str(refused.value)] == [], refused.value
+
+
+def test_what_was_typed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--retry-failed: there is no run of 'mine' .* start one without --retry-f"):
+        runs.find(sweep(tmp_path), resume=True, option="--retry-failed")
+
+
 def test_more_models_and_trials_are_welcome(tmp_path: Path) -> None:
     begun(tmp_path)
     assert runs.find(sweep(tmp_path, "models: [lenet, simple_cnn]\nsearch: {trials: 99}"), resume=True)
