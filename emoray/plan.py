@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, notation, overview, ownership, placement, space, storage, trials, weights
+from emoray import forecast, notation, overview, ownership, placement, runs, space, storage, trials, weights
 from emoray.config import Sweep
 from emoray.data import splits
 from emoray.data.plan import Source
@@ -64,7 +64,8 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     ownership.check_free(folder.path)
     table = trials.restore(folder, sweep.components, trials.Unwritten)
     data = "the data unchanged" if folder.manifest.exists() else "no data read yet"
-    return f"resume     {folder.path}/: {overview.standing(Studies(sweep, table, retry_failed))}; {data}"
+    told = f"{folder.path}/: {overview.standing(Studies(sweep, table, retry_failed))}; {data}"
+    return "\n".join(f"resume     {line}" for line in (told, *runs.changed(folder, sweep)))
 
 
 def check_failed(folder: RunFolder) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, trials, versions
+from emoray import config, intact, ownership, registry, remaining, run_folder, storage, strict_yaml, trials, versions
 from emoray.config import Sweep
 from emoray.errors import Stopped, UserError
 from emoray.run_folder import RunFolder, write_text
@@ -157,6 +157,11 @@ def _refuse_changes(before: dict[str, Any], after: dict[str, Any], folder: RunFo
             f"{option}: {folder.path} was measured under other settings ({', '.join(found)}), so its results could not "
             f"be compared; set them back, or start a new run without {option}"
         )
+
+
+def changed(folder: RunFolder, sweep: Sweep) -> list[str]:
+    """What a sweep that goes on with a run changes for its trials, in a sentence each."""
+    return remaining.changed(_read(folder.sweep), sweep.resolved()) if folder.sweep.exists() else []
 
 
 def _at(tree: dict[str, Any], place: str) -> Any:

@@ -129,6 +129,8 @@ def _on_cluster(
             return
         for doubt in plan.doubts(sweep, machine, slots, mode, prepared.train_bytes):
             screen.say(doubt)
+        for change in runs.changed(found, sweep) if found is not None else ():  # before the run's own file is written
+            screen.say(f"resume: {change}")
         tracking.check(sweep)
         folder = owned.enter_context(runs.opened(sweep, found, prepared.folder, screen.say))  # left when Ray has ended
         screen.say(display.about(prepared.manifest))
