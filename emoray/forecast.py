@@ -108,10 +108,11 @@ def disk(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[in
 
 def check_disk(sweep: Sweep, needed: int, free: float) -> None:
     """Raises UserError where the checkpoints that a sweep needs have no room."""
-    limit = sweep.search.storage_limit
+    limit, keep = sweep.search.storage_limit, sweep.finalize.keep
+    best = f"best {keep} checkpoints" if keep > 1 else "best checkpoint"
     if limit is not None and needed > limit:
         raise UserError(
-            f"search.storage_limit: {size(limit)} is too little: the best {sweep.finalize.keep} checkpoints and those "
+            f"search.storage_limit: {size(limit)} is too little: the {best} and those "
             f"of running trials take {size(needed)}; raise it, or lower finalize.keep"
         )
     if needed > free:

@@ -107,7 +107,10 @@ class Studies:
             return None
         if self.rounds is not None:
             drawn_all = {name for name in self.studies if self.retry_failed or name not in self._open()}
-            self.waiting += self.rounds.begun(drawn_all, self.resting)
+            begun = self.rounds.begun(drawn_all, self.resting)
+            taken = [(trial.id, trial.takes_over.donor) for trial in begun if trial.takes_over is not None]
+            self.notices += [f"{trial} goes on with the weights of {donor}" for trial, donor in taken]
+            self.waiting += begun
         if self.waiting:
             return self.waiting.pop(0)
         while studies := self._open():
