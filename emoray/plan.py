@@ -36,6 +36,7 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
     scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
     keep = sweep.finalize.keep
     best = f"best {keep} checkpoints" if keep > 1 else "best checkpoint"
+    best_trials = f"best {keep}" if keep > 1 else "best trial"
     lines = [
         f"sweep      {sweep.name}, seed {sweep.seed}, into {sweep.storage}/",
         f"data       {source.name} ({source.format}): {count}, used as {size}, {_MODES[mode]}" + limited,
@@ -46,7 +47,7 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
         f"at most    {_most(sweep)}",
         f"resources  {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: {at_once(sweep, machine, slots, mode)}",
         f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
-        f"checkpoints of the best {keep}, of the best of each study and of {_count(slots, 'running trial')} are "
+        f"checkpoints of the {best_trials}, of the best of each study and of {_count(slots, 'running trial')} are "
         "kept, and what finished trials would go on from" + _limit(sweep),
         f"finalize   {best}, ensemble by {_component(sweep.finalize.ensemble)}",
         *doubts(sweep, machine, slots, mode, image_bytes),
