@@ -10,7 +10,6 @@ from emoray.trial_state import Trial, signature
 
 _OWN = ("study", "trials", "epochs", "workers", "cpus_per_worker", "gpus_per_worker", "data_cpus")
 """Of a model's entry, what is no setting that a trial keeps."""
-_ABSENT = object()
 
 
 def room(study: Study, trials: Iterable[Trial]) -> float:
@@ -68,13 +67,11 @@ def _differences(old: Any, new: Any, place: str) -> Iterator[str]:
         return
     plain = [isinstance(one, Mapping) and not notation.is_sampler(one) for one in (old, new)]
     if all(plain) and old.get("name") == new.get("name"):
-        for key in {**new, **old}:
-            yield from _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{place}.{key}" if place else key)
+        for key in (key for key in new if key in old):  # another emoray wrote those that only one of them has
+            yield from _differences(old[key], new[key], f"{place}.{key}" if place else key)
     else:
-        yield f"{place} {_shown(old)} -> {_shown(new)}"
+        yield f"{place or 'model'} {_shown(old)} -> {_shown(new)}"
 
 
 def _shown(value: Any) -> str:
-    if value is _ABSENT:
-        return "unset"
     return value["name"] if isinstance(value, Mapping) and "name" in value else notation.shown(value)
