@@ -108,10 +108,11 @@ def disk(sweep: Sweep, measured: Mapping[str, Measured], slots: int) -> tuple[in
 
 def check_disk(sweep: Sweep, needed: int, free: float) -> None:
     """Raises UserError where the checkpoints that a sweep needs have no room."""
-    limit = sweep.search.storage_limit
+    limit, keep = sweep.search.storage_limit, sweep.finalize.keep
+    best = f"best {keep} checkpoints" if keep > 1 else "best checkpoint"
     if limit is not None and needed > limit:
         raise UserError(
-            f"search.storage_limit: {size(limit)} is too little: the best {sweep.finalize.keep} checkpoints and those "
+            f"search.storage_limit: {size(limit)} is too little: the {best} and those "
             f"of running trials take {size(needed)}; raise it, or lower finalize.keep"
         )
     if needed > free:
@@ -178,7 +179,7 @@ def _large_buffers(sweep: Sweep, slots: int, machine: Cluster) -> Iterator[str]:
 
 def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
     holds, count = space.size(study.space), trials(study)
-    scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
+    algorithm = sweep.search.algorithm
     if study.trials > holds:
         run = "1 is" if count == 1 else f"{count} are"
         yield f"{study.name}: of {study.trials} trials {run} run, since its space holds {settings(holds)}"
@@ -186,23 +187,40 @@ def _study_doubts(sweep: Sweep, study: Study) -> Iterator[str]:
         yield f"{study.name}: grid runs {study.trials} of {holds:,.0f} points, the first in the file's order"
     if (pause := min(quiet(study))) == study.epochs - 1 > 0:
         yield f"{study.name}: its learning rate rises until the last of {study.epochs} epochs: the warm-up is too long"
-    name = scheduler["name"]
-    is_judged = any(judged(sweep, study))
-    if name != "none" and not is_judged:
-        quietly = f", nor within its schedule's first {pause} epochs" if pause else ""
-        yield (
-            f"{study.name}: {name} never judges, since its first rung is not before the last of {study.epochs} epochs"
-            f"{quietly}"
-        )
-    usual = scheduler.get("reduction_factor", 1)
-    least = {"median": scheduler.get("min_trials", 0) + 1, "pbt": 4}.get(name, usual)
-    if is_judged and count < least:
-        there = "is 1" if count == 1 else f"are {count}"
-        yield f"{study.name}: {name} needs {least} trials or more to tell good from bad, and there {there}"
+    yield from _judging_doubts(sweep, study, pause)
     startup = algorithm.get("startup_trials", 0) if algorithm.get("sampler") != "cmaes" else 0
     if holds > 1 and 0 < count <= startup:
         which = "its only trial is" if count == 1 else f"all {count} trials are"
         yield f"{study.name}: {which} among optuna's first {startup}, which are drawn at random"
+
+
+def _judging_doubts(sweep: Sweep, study: Study, pause: int) -> Iterator[str]:
+    """Where a scheduler never judges, or has too few trials to; `pause` is the epochs in which nothing is judged."""
+    scheduler, brackets = sweep.search.scheduler, judged(sweep, study)
+    name = scheduler["name"]
+    if name == "none":
+        return
+    idle = sum(not epochs for epochs in brackets)
+    within = f" and after the {pause} of its schedule in which nothing is judged" if pause else ""
+    if idle == len(brackets):
+        yield (
+            f"{study.name}: {name} never judges: it would have to before the last of {study.epochs} epochs{within}, "
+            "and has no rung there"
+        )
+        return
+    if idle:
+        yield (
+            f"{study.name}: {idle} of {name}'s {len(brackets)} brackets never judge: they have no rung before the last "
+            f"of {study.epochs} epochs{within}"
+        )
+    count, whose = trials(study), ""
+    if sweep.search.share == "best" and len(sweep.studies) > 1:  # it may get the trials of others
+        total = sum(one.trials for one in sweep.studies)
+        count, whose = int(min(total, space.size(study.space))), " at most"
+    least = {"median": scheduler.get("min_trials", 0) + 1, "pbt": 4}.get(name, scheduler.get("reduction_factor", 1))
+    if count < least:
+        there = "is 1" if count == 1 else f"are {count}"
+        yield f"{study.name}: {name} needs {least} trials or more to tell good from bad, and there {there}{whose}"
 
 
 def settings(count: float) -> str:

@@ -20,7 +20,13 @@ from emoray.trials import TrialTable
 
 NOT_FINALIZED = "not finalized"
 """The state of a run whose search has ended, and of whose result nothing was made."""
-HOW_TO_FINALIZE = "Its search has ended, and nothing was chosen from it yet. This chooses, and writes the report:"
+NOT_CHOSEN = "Its search has ended, and nothing was chosen from it yet. This chooses, and writes the report:"
+NO_REPORT = (
+    "Its search has ended and the best were chosen, but its finalize did not end, and there is no report. This does "
+    "all of it again:"
+)
+OF_AN_EARLIER_SEARCH = "More was trained since the best were chosen from it. This chooses again, and writes the report:"
+UP_IS_BETTER = "curve: up is better, so a log_loss that falls is drawn as a curve that rises."
 LISTED = 50
 """Trials of a leaderboard."""
 _CURVE = 12
@@ -59,11 +65,18 @@ def run(path: AnyPath, width: int | None = None) -> str:
     listed = " · ".join(f"{count} {status}" for status, count in counts(every, at_work).items() if count)
     told = [f"{folder.path}: {state}, {listed or 'no trials yet'}, changed {_age(folder)} ago"]
     if state == NOT_FINALIZED:
-        told += [HOW_TO_FINALIZE, f"{CODE}emoray finalize {shlex.quote(str(folder.path))}"]
+        told += [_why_not_finalized(folder, table, finalized), f"{CODE}emoray finalize {shlex.quote(str(folder.path))}"]
     told += ["", *_leaderboard(every, finalized, folder, width, at_work)]
     failed = [trial for trial in every if trial.status == FAILED]
     told += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
     return printable("\n".join(wrapped(line, width) for line in told))
+
+
+def _why_not_finalized(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -> str:
+    if not finalized:
+        return NOT_CHOSEN
+    current = finalized.get("searched") in (None, table.reached())
+    return NO_REPORT if current or not folder.report.exists() else OF_AN_EARLIER_SEARCH
 
 
 def _leaderboard(
@@ -88,6 +101,8 @@ def _leaderboard(
         row = (str(line.rank), shown.id, natural(shown, metric), *selection, epochs, status)
         rows.append((*row, sparkline(shown.curve, _CURVE)))
     yield in_columns(rows, width, names=1, right=range(2, 4) if chosen else (2,))
+    if metric == "log_loss" and scored:
+        yield UP_IS_BETTER
     if any(line.chosen for line in lines):
         yield leaderboard.WHY
     if len(scored) > LISTED:
@@ -130,6 +145,8 @@ def _lines(shown: Trial, metric: str, folder: RunFolder, at_work: bool) -> Itera
     if shown.history:
         yield ""
         yield f"{metric}  {sparkline(shown.curve, 60)}"
+        if metric == "log_loss":
+            yield UP_IS_BETTER
         told = dict.fromkeys(("accuracy", "macro_f1", "log_loss", metric))
         columns = ["epoch", "train_loss", *told, "learning_rate", "seconds", "data_wait"]
         present = [column for column in columns if column in shown.history[0]]

@@ -77,17 +77,27 @@ def waiting(studies: Studies) -> list[Trial]:
 
 
 def standing(studies: Studies) -> str:
-    """How many trials have ended, go on and are still to come, before any is given out."""
-    names = list(studies.studies)
-    go_on = len(studies.waiting) + (len(studies.rounds.paused) if studies.rounds is not None else 0)
-    started = {name: len(studies.table.of(name)) for name in names}
-    holds = {name: space.size(studies.studies[name].space) for name in names}
-    if studies.sweep.search.share == "best":  # whose they will be is not known
-        new = min(studies.total, sum(holds.values())) - sum(started.values())
-    else:
-        new = sum(max(0, min(studies.studies[name].trials, holds[name]) - started[name]) for name in names)
-    new = 0 if studies.retry_failed else max(0, int(new))
-    return f"{sum(trial.ended for trial in studies.table)} ended, {go_on} go on, {new} new"
+    """How many trials have ended, go on and are still to come, and what they cost at most, before any is given out."""
+    go_on = waiting(studies)
+    counted = f"{sum(trial.ended for trial in studies.table)} ended, {len(go_on)} go on, {studies.to_come} new"
+    beyond = sum(len(trial.history) >= studies.studies[trial.study].epochs for trial in go_on)
+    epochs = to_spend(studies, dict.fromkeys(studies.studies, 1.0))
+    told = f"{counted}: at most {epochs:,.0f} epoch{'s' if epochs != 1 else ''} more"
+    if beyond == 1:
+        told += "; 1 of those that go on has all epochs of the present limit, or more, and ends where it is"
+    elif beyond:
+        told += f"; {beyond} of those that go on have all epochs of the present limit, or more, and end where they are"
+    return told
+
+
+def to_spend(studies: Studies, cost: Mapping[str, float]) -> float:
+    """What the epochs that are still to be trained cost at most, by what one of each study costs."""
+    todo = [t for t in studies.table if t.study in cost and not t.ended and t not in studies.resting]
+    begun = sum(cost[t.study] * max(0, t.settings["epochs"] - len(t.history)) for t in todo)
+    whole = {name: study.epochs * cost[name] for name, study in studies.studies.items()}
+    if studies.sweep.search.share == "best":  # whose they will be is not known: the costliest's at most
+        return begun + studies.to_come * max(whole.values())
+    return begun + sum(studies.lacking(name) * whole[name] for name in whole)
 
 
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
@@ -122,18 +132,10 @@ def time_left(studies: Studies) -> float | None:
     rows = [row["seconds"] for trial in studies.table for row in trial.history]
     if not rows:
         return None
-    seconds, whole, new = 0.0, [0.0], 0
-    for study in studies.studies.values():
-        trials = studies.table.of(study.name)
-        epoch = mean([row["seconds"] for trial in trials for row in trial.history] or rows)
-        todo = sum(trial.settings["epochs"] - len(trial.history) for trial in trials if not trial.ended)
-        whole.append(study.epochs * epoch)
-        if studies.sweep.search.share == "best":
-            new += study.trials - len(trials)  # whose they will be is not known: the costliest's at most
-        else:
-            todo += max(0, study.trials - len(trials)) * study.epochs
-        seconds += todo * epoch
-    return (seconds + max(0, new) * max(whole)) / running
+    of = {
+        name: [row["seconds"] for trial in studies.table.of(name) for row in trial.history] for name in studies.studies
+    }
+    return to_spend(studies, {name: mean(own or rows) for name, own in of.items()}) / running
 
 
 def clock(seconds: float) -> str:

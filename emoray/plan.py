@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from emoray import forecast, notation, overview, ownership, placement, space, storage, trials, weights
+from emoray import forecast, notation, overview, ownership, placement, runs, space, storage, trials, weights
 from emoray.config import Sweep
 from emoray.data import splits
 from emoray.data.plan import Source
@@ -32,10 +32,14 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
     slots = placement.slots(sweep, machine, mode)
     size = f"{sweep.data.image_size}x{sweep.data.image_size} {sweep.data.channels}"
     count = f"{source.images:,} images" if source.images else f"about {source.estimate:,} images"
+    limited = f", at most {sweep.data.limit:,} of them to train on" if sweep.data.limit else ""
     scheduler, algorithm = sweep.search.scheduler, sweep.search.algorithm
+    keep = sweep.finalize.keep
+    best = f"best {keep} checkpoints" if keep > 1 else "best checkpoint"
+    best_trials = f"best {keep}" if keep > 1 else "best trial"
     lines = [
         f"sweep      {sweep.name}, seed {sweep.seed}, into {sweep.storage}/",
-        f"data       {source.name} ({source.format}): {count}, used as {size}, {_MODES[mode]}",
+        f"data       {source.name} ({source.format}): {count}, used as {size}, {_MODES[mode]}" + limited,
         f"split      {_split(sweep)}",
         f"search     {_component(algorithm)}, early stopping by {_component(scheduler)}, on {sweep.search.metric}",
         *(_study(sweep, study, mode) for study in sweep.studies),
@@ -43,9 +47,9 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
         f"at most    {_most(sweep)}",
         f"resources  {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: {at_once(sweep, machine, slots, mode)}",
         f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
-        f"checkpoints of the best {sweep.finalize.keep}, of the best of each study and of {slots} running trials are "
+        f"checkpoints of the {best_trials}, of the best of each study and of {_count(slots, 'running trial')} are "
         "kept, and what finished trials would go on from" + _limit(sweep),
-        f"finalize   best {sweep.finalize.keep} checkpoints, ensemble by {_component(sweep.finalize.ensemble)}",
+        f"finalize   {best}, ensemble by {_component(sweep.finalize.ensemble)}",
         *doubts(sweep, machine, slots, mode, image_bytes),
     ]
     return "\n".join(lines)
@@ -64,7 +68,8 @@ def going_on(sweep: Sweep, folder: RunFolder, retry_failed: bool) -> str:
     ownership.check_free(folder.path)
     table = trials.restore(folder, sweep.components, trials.Unwritten)
     data = "the data unchanged" if folder.manifest.exists() else "no data read yet"
-    return f"resume     {folder.path}/: {overview.standing(Studies(sweep, table, retry_failed))}; {data}"
+    told = f"{folder.path}/: {overview.standing(Studies(sweep, table, retry_failed))}; {data}"
+    return "\n".join(f"resume     {line}" for line in (told, *runs.changed(folder, sweep)))
 
 
 def check_failed(folder: RunFolder) -> None:
@@ -180,8 +185,8 @@ def _study(sweep: Sweep, study: Study, mode: str) -> str:
     takes += f" + {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
     takes += f" + {resources.data_cpus:g} CPU for data" if mode == "stream" else ""
     lines = [
-        f"study      {study.name}: {study.trials} trial{'s' if study.trials > 1 else ''} of up to {study.epochs} epochs"
-        f", {takes} each, from a space of {forecast.settings(space.size(study.space))}",
+        f"study      {study.name}: {_count(study.trials, 'trial')} of up to {_count(study.epochs, 'epoch')}, "
+        f"{takes} each, from a space of {forecast.settings(space.size(study.space))}",
         *(f"             {line}" for line in _draws(study)),
     ]
     if judged := _judged(sweep, study):
@@ -215,7 +220,7 @@ def _shares(sweep: Sweep) -> Iterator[str]:
 def _most(sweep: Sweep) -> str:
     each = forecast.at_most(sweep, lambda study: study.epochs)
     likely = [forecast.expected_epochs(sweep, study) for study in sweep.studies]
-    told = f"{len(each):,} trials, {sum(each):,.0f} epochs"
+    told = f"{_count(len(each), 'trial')}, {_count(round(sum(each)), 'epoch')}"
     total = None if None in likely else sum(epochs for epochs in likely if epochs is not None)
     if total is not None and round(total) < sum(each):
         name = sweep.search.scheduler["name"]
@@ -242,7 +247,12 @@ def _split(sweep: Sweep) -> str:
     return f"validation {split.validation}, selection {split.selection:g}, test {split.test}"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
+
+
 def _component(settings: object) -> str:
     assert isinstance(settings, dict)
-    rest = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name" and value is not None)
+    unused = ("name", "multivariate") if settings.get("sampler") in ("cmaes", "gp") else ("name",)
+    rest = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in unused and value is not None)
     return f"{settings['name']} ({rest})" if rest else settings["name"]

@@ -19,6 +19,9 @@ from emoray.s3 import RemoteError
 from emoray.storage import AnyPath
 from emoray.study_settings import Study
 
+_TAKEN = ("workers", "cpus_per_worker", "gpus_per_worker", "data_cpus")
+"""The settings that say what a trial takes."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -47,7 +50,7 @@ def check(sweep: Sweep, problems: Problems, machine: Cluster | None) -> Found | 
     _note(plan.unbuildable(sweep), problems)
     if machine is not None:
         image_bytes = plan.training_bytes(sweep, found.source) if found is not None else 0.0
-        _note(_unplaceable(sweep, machine, placement.mode(sweep, image_bytes, machine)), problems)
+        _note(_unplaceable(sweep, machine, placement.mode(sweep, image_bytes, machine), problems), problems)
     return found
 
 
@@ -88,8 +91,11 @@ def _losses(sweep: Sweep, classes: Sequence[str]) -> Iterator[tuple[Study, str]]
             yield study, str(error).removeprefix(f"{study.name}: ")
 
 
-def _unplaceable(sweep: Sweep, machine: Cluster, mode: str) -> Iterator[tuple[Study, str]]:
+def _unplaceable(sweep: Sweep, machine: Cluster, mode: str, problems: Problems) -> Iterator[tuple[Study, str]]:
     for study in sweep.studies:
+        places = [f"{study.place}.{key}" for key in _TAKEN] + [f"train.{key}" for key in _TAKEN]
+        if problems.below(*places):  # with the defaults in their place nothing can be told
+            continue
         try:
             placement.fitting(study, machine, mode)
         except UserError as error:

@@ -7,7 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emoray import config, intact, ownership, registry, run_folder, storage, strict_yaml, termination, trials, versions
+from emoray import (
+    config,
+    intact,
+    ownership,
+    registry,
+    remaining,
+    run_folder,
+    storage,
+    strict_yaml,
+    termination,
+    trials,
+    versions,
+)
 from emoray.config import Sweep
 from emoray.errors import Stopped, UserError
 from emoray.run_folder import RunFolder, write_text
@@ -19,26 +31,28 @@ _FREE = ("mode", "max_bad_fraction")
 """What may change among them: what it measured is the same."""
 
 
-def find(sweep: Sweep, resume: bool) -> RunFolder | None:
+def find(sweep: Sweep, resume: bool, option: str = "--resume") -> RunFolder | None:
     """The run to go on with, or None for a new one; only the storage folder is made, to see that it can be written.
+
+    `option` is what the user has typed to go on with one.
 
     Raises UserError where it cannot, where there is nothing to resume, or what there is was measured under other
     settings.
     """
     place = storage.at(sweep.storage)
     if isinstance(place, Path) and resume and _latest(place, sweep.name) is None:
-        raise _nothing_to_resume(sweep.name, place)  # before a folder is made for nothing
+        raise _nothing_to_resume(sweep.name, place, option)  # before a folder is made for nothing
     try:
         storage.check_writable(place)
     except OSError as error:
         raise UserError(f"storage: {place}/ cannot be written: {error.strerror or error}") from None
     folder = _latest(place, sweep.name) if resume else None
     if resume and folder is None:
-        raise _nothing_to_resume(sweep.name, place)
+        raise _nothing_to_resume(sweep.name, place, option)
     if folder is not None:
         versions.read(folder)
         if folder.sweep.exists():
-            _refuse_changes(_read(folder.sweep), sweep.resolved(), folder)
+            _refuse_changes(_read(folder.sweep), sweep.resolved(), folder, option)
     return folder
 
 
@@ -51,8 +65,8 @@ def _latest(place: AnyPath, name: str) -> RunFolder | None:
     return None
 
 
-def _nothing_to_resume(name: str, place: AnyPath) -> UserError:
-    return UserError(f"--resume: there is no run of '{name}' in {place}/; start one without --resume")
+def _nothing_to_resume(name: str, place: AnyPath, option: str) -> UserError:
+    return UserError(f"{option}: there is no run of '{name}' in {place}/; start one without {option}")
 
 
 @contextmanager
@@ -142,18 +156,27 @@ def _keep_components(sweep: Sweep, folder: RunFolder) -> None:
             storage.copy(source, target)
 
 
-def _refuse_changes(before: dict[str, Any], after: dict[str, Any], folder: RunFolder) -> None:
+def _refuse_changes(before: dict[str, Any], after: dict[str, Any], folder: RunFolder, option: str) -> None:
+    found: list[str] = []
     for place in _FIXED:
         old, new = _at(before, place), _at(after, place)
-        if old != new:
-            keys = [key for key in new if old.get(key) != new[key]] if isinstance(new, dict) else []
-            shown = (
-                ", ".join(f"{place}.{k}: {old.get(k)!r} -> {new[k]!r}" for k in keys) or f"{place}: {old!r} -> {new!r}"
-            )
-            raise UserError(
-                f"--resume: {folder.path} was measured under other settings ({shown}), so its results could not be "
-                "compared; set them back, or start a new run without --resume"
-            )
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+            found += [f"{place}.{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys]
+        else:
+            found.append(f"{place}: {old!r} -> {new!r}")
+    if found:
+        raise UserError(
+            f"{option}: {folder.path} was measured under other settings ({', '.join(found)}), so its results could not "
+            f"be compared; set them back, or start a new run without {option}"
+        )
+
+
+def changed(folder: RunFolder, sweep: Sweep) -> list[str]:
+    """What a sweep that goes on with a run changes for its trials, in a sentence each."""
+    return remaining.changed(_read(folder.sweep), sweep.resolved()) if folder.sweep.exists() else []
 
 
 def _at(tree: dict[str, Any], place: str) -> Any:

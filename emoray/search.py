@@ -76,6 +76,7 @@ def run(
     if table.trials:
         studies.notices.append(f"resume: {overview.standing(studies)}")
     if not studies.complete:
+        table.write()  # what rests of an earlier start says unfinished there
         studies.notices.append("starting the first trials")
     watcher.update(studies)
     if studies.complete:

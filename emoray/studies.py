@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emoray import metrics, registry, retention, shares, space, storage
+from emoray import metrics, registry, remaining, retention, shares, space, storage
 from emoray.algorithms.study_space import Drawn, Searcher, StudySpace, at_random, left_over
 from emoray.config import Sweep
 from emoray.rounds import Rounds
@@ -54,6 +54,8 @@ class Studies:
         self.rounds = Rounds(sweep, table) if sweep.search.scheduler["name"] == "pbt" else None
         scheduler = sweep.search.scheduler
         self.judge = None if scheduler["name"] == "none" else registry.bind("schedulers", scheduler)
+        self.room = {name: remaining.room(study, table.of(name)) for name, study in self.studies.items()}
+        """How many trials each study can have: infinitely many where its space has no end."""
         self.used_up: set[str] = set()
         self.deaths: dict[str, int] = {}
         self._quiet_of: dict[str, tuple[Mapping[str, Any], int]] = {}
@@ -74,12 +76,24 @@ class Studies:
 
     @property
     def total(self) -> int:
-        """How many trials the sweep has in all, those that ended included, as far as is known."""
-        if self.sweep.search.share != "best":
-            return sum(self._wanted(study) for study in self.studies.values())
-        given, started = self._given(), {name: len(self.table.of(name)) for name in self.studies}
-        missed = sum(max(0, given[name] - started[name]) for name in self.used_up)
-        return max(sum(study.trials for study in self.studies.values()) - missed, sum(started.values()))
+        """How many trials have ended, are to go on and are to come, as far as is known."""
+        mine = (t for t in self.table if t.ended or (t.study in self.studies and t not in self.resting))
+        return sum(1 for _ in mine) + self.to_come
+
+    @property
+    def to_come(self) -> int:
+        """How many trials are still to be drawn in all, as far as is known."""
+        if self.sweep.search.share != "best" or self.retry_failed:
+            return sum(map(self.lacking, self.studies))
+        most = {name: self._most(name) for name in self.studies}
+        missed = sum(max(0, given - most[name]) for name, given in self._given().items())
+        wanted = sum(study.trials for study in self.studies.values()) - missed
+        return int(max(0, min(wanted, sum(most.values())) - sum(len(self.table.of(name)) for name in self.studies)))
+
+    def lacking(self, name: str) -> int:
+        """How many trials of a study are still to be drawn, where each has its own share of them."""
+        most = 0 if self.retry_failed else min(self.studies[name].trials, self._most(name))
+        return int(max(0, most - len(self.table.of(name))))
 
     @property
     def complete(self) -> bool:
@@ -93,7 +107,10 @@ class Studies:
             return None
         if self.rounds is not None:
             drawn_all = {name for name in self.studies if self.retry_failed or name not in self._open()}
-            self.waiting += self.rounds.begun(drawn_all, self.resting)
+            begun = self.rounds.begun(drawn_all, self.resting)
+            taken = [(trial.id, trial.takes_over.donor) for trial in begun if trial.takes_over is not None]
+            self.notices += [f"{trial} goes on with the weights of {donor}" for trial, donor in taken]
+            self.waiting += begun
         if self.waiting:
             return self.waiting.pop(0)
         while studies := self._open():
@@ -175,6 +192,11 @@ class Studies:
         """How many trials a study has when the search is over, as far as is known."""
         started = len(self.table.of(study.name))
         return started if study.name in self.used_up else max(study.trials, started)
+
+    def _most(self, name: str) -> float:
+        """How many trials a study can have, which is never fewer than it has."""
+        started = len(self.table.of(name))
+        return started if name in self.used_up else max(started, self.room[name])
 
     def _open(self) -> dict[str, Study]:
         """The studies that may be given another trial now."""

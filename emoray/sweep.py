@@ -76,7 +76,8 @@ def run(arguments: Arguments) -> None:
 
 def _run(sweep: Sweep, start: preflight.Found, here: placement.Cluster | None, arguments: Arguments) -> None:
     resume = arguments.resume or arguments.retry_failed
-    found = runs.find(sweep, resume) if resume or arguments.measure or not arguments.dry_run else None
+    option = "--retry-failed" if arguments.retry_failed else "--resume"
+    found = runs.find(sweep, resume, option) if resume or arguments.measure or not arguments.dry_run else None
     if found is not None:
         held_out.check(found, start.fingerprint, None)
     told = "" if here is None else plan.describe(sweep, here, start.source)
@@ -129,6 +130,8 @@ def _on_cluster(
             return
         for doubt in plan.doubts(sweep, machine, slots, mode, prepared.train_bytes):
             screen.say(doubt)
+        for change in runs.changed(found, sweep) if found is not None else ():  # before the run's own file is written
+            screen.say(f"resume: {change}")
         tracking.check(sweep)
         folder = owned.enter_context(runs.opened(sweep, found, prepared.folder, screen.say))  # left when Ray has ended
         screen.say(display.about(prepared.manifest))

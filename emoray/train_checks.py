@@ -14,13 +14,15 @@ def check(workers: int, gpus: float, settings: Mapping[str, Any], place: str, pr
         return problems.nearest(f"{place}.{key}", f"train.{key}")
 
     batches = _numbers(settings["batch_size"])
+    told = False
     if workers > 1:
         small = [batch for batch in batches if batch < 2 * workers]
-        if small:
-            needed = f"{workers} workers need batches of at least {2 * workers} images"
-            problems.add(at("batch_size"), f"{needed}, not {small[0]}")
         odd = [batch for batch in batches if batch % 2]
-        if odd:
+        told = bool(small)
+        if small:  # then it is not told of the same batch that it is odd, or cannot be cut
+            needed = f"{workers} workers need even batches of at least {2 * workers} images"
+            problems.add(at("batch_size"), f"{needed}, not {small[0]}")
+        elif odd:
             problems.add(at("batch_size"), f"several workers share even batches, not {odd[0]}")
         if gpus % 1:
             problems.add(
@@ -29,7 +31,7 @@ def check(workers: int, gpus: float, settings: Mapping[str, Any], place: str, pr
             )
     _check_erase(settings["augment"], at("augment"), problems)
     most = max(_numbers(settings["accumulate_steps"]), default=1)
-    if batches and most * workers > min(batches):
+    if batches and (most > 2 or not told) and most * workers > min(batches):
         whose = f" on {workers} workers" if workers > 1 else ""
         problems.add(at("accumulate_steps"), f"a batch of {min(batches)}{whose} cannot be cut into {most} parts each")
 

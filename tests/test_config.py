@@ -112,7 +112,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("models: [lenet]\ntrain: {workers: [4, 1]}", "or a range is [fewest, most], such as [1, 4]"),
         ("models: [lenet]\ntrain: {workers: [0, 2]}", "it must be at least 1"),
         ("models: [{name: lenet, workers: [1, 2, 3]}]", "a range is [fewest, most]"),
-        ("models: [lenet]\ntrain: {workers: [1, 4], batch_size: 6}", "4 workers need batches of at least 8 images"),
+        ("models: [lenet]\ntrain: {workers: [1, 4], batch_size: 6}", "4 workers need even batches of at least 8"),
         ("models: [{name: lenet, study: 'a/b'}]", "study"),
         ("- 1", "holds no sweep"),
         ("models: [lenet]\ntrain: {workers: two}", "train.workers: 'two' is not allowed: it must be a whole number"),
@@ -304,7 +304,8 @@ def test_the_resolved_sweep_is_plain_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "told"),
     [
-        ("workers: 4, batch_size: {choice: [4, 64]}", "4 workers need batches of at least 8 images, not 4"),
+        ("workers: 4, batch_size: {choice: [4, 64]}", "4 workers need even batches of at least 8 images, not 4"),
+        ("workers: 2, batch_size: 1", "has 1 problem:\n  line 2: train.batch_size: 2 workers need even batches"),
         ("workers: 2, batch_size: 33", "several workers share even batches, not 33"),
         ("workers: 2, batch_size: {randint: [32, 64]}", "several workers share even batches, not 33"),
         ("workers: 2, batch_size: {lograndint: [16, 256]}", "several workers share even batches, not 17"),

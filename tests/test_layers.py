@@ -34,7 +34,7 @@ LAYERS = [
     ["config", "placement", "growth", "orphans", "termination"],
     ["data"],
     ["trial_state"],
-    ["ownership"],
+    ["ownership", "remaining"],
     ["trials", "runs", "population"],
     ["trial"],
     ["rounds", "retention", "forecast"],

@@ -30,6 +30,10 @@ def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureF
     assert "simple_cnn-003" in capsys.readouterr().out
     assert cli.main(["show", str(tmp_path / "run"), "simple_cnn-001"]) == 0
     told = capsys.readouterr().out
+    assert "curve: up is better" in told
+    curve = next(line for line in told.splitlines() if line.startswith("log_loss  ")).split()[1]
+    rows = trials.read_history(tmp_path / "run" / "trials" / "simple_cnn-001")
+    assert curve[min(range(len(rows)), key=lambda row: -rows[row]["score"])] == "█", "the lowest log-loss is the peak"
     assert "learning_rate" in told
     assert "epoch  train_loss" in told
     assert "data_wait" in told
@@ -177,6 +181,13 @@ def test_a_run_that_was_searched_and_not_finalized_is_told_from_one_that_was(
     finalized(tmp_path, "simple_cnn", soup=False)
     assert "finished  4/4" in listed()
     assert "not finalized" not in listed()
+    (tmp_path / "run" / "report.html").unlink()  # as where it was stopped before that was written
+    assert cli.main(["show", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "* chosen as the best single model" in shown
+    assert "its finalize did not end" in shown
+    assert "nothing was chosen" not in shown
+    write_text(tmp_path / "run" / "report.html", "")
     file = tmp_path / "run" / "sweep.yaml"
     more = file.read_text().replace("trials: 4", "trials: 5")
     write_text(file, more)
@@ -187,6 +198,8 @@ def test_a_run_that_was_searched_and_not_finalized_is_told_from_one_that_was(
     assert "unfinished  4/5" in listed()
     further.record({"trial": trial.id, "status": "failed", "reason": "nothing"})
     assert "not finalized  5/5" in listed(), "the report is of four trials"
+    assert cli.main(["show", str(tmp_path / "run")]) == 0
+    assert "More was trained since the best were chosen" in capsys.readouterr().out
     (tmp_path / "run" / "ensemble.json").write_text("[")
     assert "not finalized  5/5" in listed()
 

@@ -63,16 +63,20 @@ def test_the_plan_says_what_will_be_done(tmp_path: Path) -> None:
     [
         (
             ("grace_epochs: 3", "grace_epochs: 27"),
-            "asha never judges, since its first rung is not before the last of 27",
+            "asha never judges: it would have to before the last of 27 epochs, and has no rung there",
         ),
         (("{name: asha, grace_epochs: 3}", "{name: pbt, interval_epochs: 3}"), ""),
         (("{name: asha, grace_epochs: 3}", "{name: median, min_trials: 8}"), "median needs 9 trials or more"),
+        (
+            ("asha, grace_epochs: 3", "hyperband, grace_epochs: 9"),
+            "lenet: 2 of hyperband's 3 brackets never judge: they have no rung before the last of 27 epochs",
+        ),
         (("price_per_hour: 2.5", "algorithm: optuna"), "are among optuna's first 8, which are drawn at random"),
         (("price_per_hour: 2.5", "max_concurrent: 1"), ""),
         (
             ("epochs: 27,", "epochs: 12, schedule: {name: cosine, warmup_epochs: 9},"),
-            "asha never judges, since its first rung is not before the last of 12 epochs, nor within its schedule's "
-            "first 9 epochs",
+            "asha never judges: it would have to before the last of 12 epochs and after the 9 of its schedule in which "
+            "nothing is judged, and has no rung there",
         ),
         (
             (
@@ -93,6 +97,38 @@ def test_what_is_hardly_meant_is_doubted(tmp_path: Path, change: tuple[str, str]
         text = text.replace("search: {", "search: {algorithm: grid, ")
     doubts = list(forecast.doubts(sweep_of(tmp_path, text), 1, "memory", 0, EIGHT))
     assert any((doubt or "leaves 7 of 8 CPUs idle") in told for told in doubts), doubts
+
+
+def test_the_plan_tells_the_limit_and_counts_one_as_one(tmp_path: Path) -> None:
+    text = "models: [{name: lenet, trials: 1}]\ndata: {faces: 2000, limit: 1500}\ntrain: {epochs: 1}\n"
+    text += "finalize: {keep: 1}\n"
+    told = described(sweep_of(tmp_path, text), Cluster((Node(1, 0),), 5e9, None))
+    assert "2,000 images, used as 48x48 grey, shared in memory, at most 1,500 of them to train on\n" in told
+    for words in ("up to 1 epoch,", "at most    1 trial, 1 epoch\n", "1 running trial are", "   best checkpoint, ens"):
+        assert words in told, told
+
+
+def test_the_plan_names_no_setting_of_another_sampler(tmp_path: Path) -> None:
+    text = (
+        "models: [{name: simple_cnn, dropout: {uniform: [0.1, 0.5]}}]\n"
+        "search: {algorithm: {name: optuna, sampler: X}}\n"
+        "train: {optimizer: {name: adam, learning_rate: {uniform: [0.001, 0.1]}}}\n"
+    )
+    assert "multivariate" not in described(sweep_of(tmp_path, text.replace("X", "cmaes")), EIGHT)
+    assert "multivariate True" in described(sweep_of(tmp_path, text.replace("X", "tpe")), EIGHT)
+
+
+def test_trials_that_a_study_may_get_of_others_count(tmp_path: Path) -> None:
+    text = (
+        "models: [{name: lenet, trials: 3}, {name: vgg10, trials: 3}]\n"
+        "search: {scheduler: {name: median, min_trials: 4}, share: SHARE}\n"
+        "train: {epochs: 9, optimizer: {name: adam, learning_rate: {uniform: [0.001, 0.1]}}}\n"
+    )
+    found = {}
+    for share in ("equal", "best"):
+        sweep = sweep_of(tmp_path, text.replace("SHARE", share))
+        found[share] = [told for told in forecast.doubts(sweep, 1, "memory", 0, EIGHT) if "median needs 5" in told]
+    assert [len(told) for told in found.values()] == [2, 0]
 
 
 def test_the_plan_counts_what_ray_data_takes(tmp_path: Path) -> None:

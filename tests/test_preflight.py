@@ -100,6 +100,25 @@ def test_what_the_labels_do_not_give(
         assert status == 0, found
 
 
+def test_resources_that_are_refused_are_not_reckoned_with(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "models: [lenet]\ndata: {mode: stream}\ntrain: {cpus_per_worker: 9999, data_cpus: 0}\n"
+    status, found = planned(text, capsys)
+    assert status == 2
+    assert len(found) == 2, found
+    assert found[1].startswith("line 3: train.data_cpus: 0 is not allowed")
+
+
+def test_too_few_faces_are_refused_before_ray_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = planned("data: {faces: 200}\nmodels: [lenet]\n", capsys)
+    assert status == 2
+    assert found[1] == (
+        "line 1: data.faces: 200 are too few: 2 of them are of class 'disgust', which needs at least 4, one for each "
+        "of train, test, validation, selection; raise data.faces"
+    )
+    assert planned("data: {faces: 200, split: {selection: 0.2, test: 0}}\nmodels: [lenet]\n", capsys)[0] == 2
+    assert planned("data: {faces: 600}\nmodels: [lenet]\n", capsys)[0] == 0
+
+
 @pytest.mark.parametrize(("names", "status"), [("[glad, sad]", 0), ("[glad, sad, cross]", 2)])
 def test_names_of_numbers(capsys: pytest.CaptureFixture[str], names: str, status: int) -> None:
     """One label in many may be damaged."""
@@ -238,7 +257,7 @@ def test_a_dry_run_of_a_resume_compares_the_data(capsys: pytest.CaptureFixture[s
     run.sweep.write_text(config.dump(sweep))
     status, found = planned(text, capsys, "--resume")
     assert status == 0, found
-    assert found[-1] == "resume     runs/mine/: 0 ended, 0 go on, 1 new; no data read yet"
+    assert found[-1] == "resume     runs/mine/: 0 ended, 0 go on, 1 new: at most 20 epochs more; no data read yet"
     then = store.fingerprint(sources.find(sweep.data, 0), sweep.data, 0)
     write_json(run.manifest, {"image_shape": [48, 48, 1], "classes": ["a"], "fingerprint": then})
     assert planned(text, capsys, "--resume")[1][-1].endswith("; the data unchanged")

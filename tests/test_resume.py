@@ -108,7 +108,10 @@ def test_fewer_epochs_end_those_that_were_running(tmp_path: Path) -> None:
         for _ in range(count):
             epoch(first, trial)
     resumed = again(tmp_path, sweep_of(tmp_path, SWEEP.replace("epochs: 3", "epochs: 2")))
-    assert overview.standing(resumed) == "1 ended, 2 go on, 1 new"
+    assert overview.standing(resumed) == (
+        "1 ended, 2 go on, 1 new: at most 3 epochs more; "
+        "1 of those that go on has all epochs of the present limit, or more, and ends where it is"
+    )
     short, beyond = resumed.next(), resumed.next()
     assert short is not None
     assert beyond is not None

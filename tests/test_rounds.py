@@ -68,6 +68,9 @@ def changes(table: TrialTable) -> list[Any]:
 def test_the_worst_take_over_the_best_and_all_train_to_the_end(tmp_path: Path) -> None:
     studies = Studies(sweep_of(tmp_path), TrialTable(RunFolder(tmp_path / "run")))
     play(studies, slots=3)
+    taken = [f"{t.id} goes on with the weights of {c.donor}" for t in studies.table for c in t.changes if c.donor]
+    assert taken
+    assert sorted(studies.notices) == sorted(taken), "a log tells of each"
     assert studies.complete
     assert [len(trial.history) for trial in studies.table] == [12] * 8
     taken = [change for trial in studies.table for change in trial.changes]

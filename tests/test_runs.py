@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emoray import cli, config, held_out, listing, overview, ownership, run_folder, runs, trials
+from emoray import cli, config, held_out, listing, overview, ownership, run_folder, runs, search, trials
 from emoray.errors import Stopped, UserError
 from emoray.studies import Studies
 from emoray.trials import TrialTable, write_history
@@ -100,6 +100,37 @@ def test_what_would_make_results_incomparable_is_refused(tmp_path: Path, change:
         runs.find(sweep(tmp_path, f"models: [lenet]\n{change}"), resume=True)
 
 
+def test_all_that_would_be_incomparable_is_told_at_once(tmp_path: Path) -> None:
+    begun(tmp_path)
+    changed = "models: [lenet]\nseed: 1\ndata: {faces: 1600, image_size: 64}\nsearch: {metric: accuracy}\n"
+    with pytest.raises(UserError) as refused:
+        runs.find(sweep(tmp_path, changed), resume=True)
+    told = ("seed: 0 -> 1", "data.faces: 4000 -> 1600", "data.image_size: 48 -> 64", "'macro_f1' -> 'accuracy'")
+    assert [one for one in told if one not in str(refused.value)] == [], refused.value
+
+
+def test_what_was_typed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--retry-failed: there is no run of 'mine' .* start one without --retry-f"):
+        runs.find(sweep(tmp_path), resume=True, option="--retry-failed")
+
+
+def test_settings_and_models_that_changed_are_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    before = sweep(tmp_path, "models: [lenet, simple_cnn, vgg10]\ntrain: {batch_size: {choice: [16, 32]}, epochs: 4}")
+    with runs.opened(before, None, str(tmp_path)) as folder:
+        pass
+    assert runs.changed(folder, before) == []
+    wider = sweep(tmp_path, "models: [lenet, simple_cnn, vgg10]\ntrain: {batch_size: {choice: [16, 64]}, epochs: 9}")
+    assert runs.changed(folder, wider) == []
+    now = "models: [{name: lenet, activation: relu, batch_size: 16}, simple_cnn]\n"
+    now += "train: {loss: focal, batch_size: {choice: [8]}}"
+    assert runs.changed(folder, sweep(tmp_path, now)) == [
+        "vgg10 is no longer in the file: its trials are kept, and get no more epochs",
+        "changed for new trials alone, those that were begun keep theirs: lenet: activation 'tanh' -> 'relu'; "
+        'lenet: batch_size {"choice": [16, 32]} -> 16; lenet, simple_cnn: loss cross_entropy -> focal',
+    ]
+
+
 def test_more_models_and_trials_are_welcome(tmp_path: Path) -> None:
     begun(tmp_path)
     assert runs.find(sweep(tmp_path, "models: [lenet, simple_cnn]\nsearch: {trials: 99}"), resume=True)
@@ -181,6 +212,11 @@ def test_a_run_that_is_stopped_while_its_folder_is_made_leaves_none(
     assert not list((tmp_path / "runs").iterdir())
 
 
+class _Interrupts:
+    def update(self, studies: Studies) -> None:
+        raise KeyboardInterrupt
+
+
 def test_a_run_that_is_stopped_later_stays_and_tells_what_its_trials_have_left(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     given = sweep(tmp_path, "models: [{name: lenet, trials: 5}]\ntrain: {batch_size: {choice: [16, 32, 64]}}")
@@ -201,9 +237,14 @@ def test_a_run_that_is_stopped_later_stays_and_tells_what_its_trials_have_left(t
     assert [(line["status"], line["epochs"]) for line in _table(folder)] == [("unfinished", "2"), ("unfinished", "1")]
     assert ": unfinished, 2 unfinished, changed" in listing.run(folder.path)
     assert listing.trial(folder.path, one.id).startswith(f"{one.id}: unfinished\n")
+    with pytest.raises(KeyboardInterrupt):  # before any trial has shown anything
+        search.run(given, trials.restore(folder), None, 1, _Interrupts())  # type: ignore[arg-type]
+    assert {line["status"] for line in _table(folder)} == {"running"}
     resumed = Studies(given, trials.restore(folder))
     assert [trial.id for trial in resumed.waiting] == [one.id, two.id]
-    assert overview.standing(resumed) == "0 ended, 2 go on, 1 new", "its space holds three settings"
+    assert overview.standing(resumed) == "0 ended, 2 go on, 1 new: at most 57 epochs more", (
+        "its space holds three settings"
+    )
 
 
 def test_a_folder_that_its_owner_has_deleted_meanwhile_is_told(tmp_path: Path) -> None:

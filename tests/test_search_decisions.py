@@ -174,7 +174,10 @@ def test_the_better_studies_trials_are_counted_once(tmp_path: Path) -> None:
     assert studies.complete
     assert (len(table.of("lenet")), len(table.of("simple_cnn"))) == (3, 9)
     assert totals == {12}
-    assert overview.standing(Studies(sweep, trials.restore(table.folder))) == "12 ended, 0 go on, 0 new"
+    assert (
+        overview.standing(Studies(sweep, trials.restore(table.folder)))
+        == "12 ended, 0 go on, 0 new: at most 0 epochs more"
+    )
 
 
 def test_shared_trials_that_a_space_cannot_take_are_not_counted(tmp_path: Path) -> None:
@@ -184,10 +187,35 @@ def test_shared_trials_that_a_space_cannot_take_are_not_counted(tmp_path: Path) 
     )
     table = TrialTable(RunFolder(tmp_path / "run"))
     studies = Studies(sweep_of(tmp_path, "", text=text), table)
-    assert overview.standing(studies) == "0 ended, 0 go on, 3 new"
+    assert overview.standing(studies) == "0 ended, 0 go on, 3 new: at most 3 epochs more"
     play(studies, slots=1)
     assert studies.complete
     assert studies.total == len(table.trials) == 3
+
+
+def test_the_count_of_trials_stands_from_the_start(tmp_path: Path) -> None:
+    """Of 9 trials each, the spaces hold 4 and 2; a space that grew holds those of the earlier one besides."""
+    text = (
+        "models:\n  - {name: lenet, batch_size: {choice: [8, 16, 32, 64]}}\n"
+        "  - {name: simple_cnn, width: {choice: [16, 32]}}\n"
+        "train: {epochs: 1}\nsearch: {algorithm: grid, trials: 9, metric: accuracy}\n"
+    )
+    table = TrialTable(RunFolder(tmp_path / "run"))
+    studies = Studies(sweep_of(tmp_path, "", text=text), table)
+    totals = {studies.total}
+    while not studies.complete:
+        play(studies, slots=1, results=1)
+        totals.add(studies.total)
+    assert totals == {6}
+    assert len(table.trials) == 6
+    restored = trials.restore(table.folder)
+    assert Studies(studies.sweep, restored, retry_failed=True).total == 6
+    others = sweep_of(tmp_path, "", text=text.replace("[8, 16, 32, 64]", "[64, 128, 256]"))
+    grown = Studies(others, trials.restore(table.folder))
+    assert overview.standing(grown) == "6 ended, 0 go on, 2 new: at most 2 epochs more"
+    play(grown, slots=1)
+    assert grown.complete
+    assert grown.total == len(grown.table.trials) == 8
 
 
 RESUMED = [

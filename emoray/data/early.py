@@ -17,6 +17,9 @@ from emoray.data.store import Prepared
 from emoray.errors import UserError
 from emoray.problems import Problems
 
+_FEW_FACES = 5000
+"""Drawn faces beyond which every class has enough of them, the rarest about one in a hundred."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -55,7 +58,25 @@ def look(source: Source, prepared: Prepared | None, settings: DataSettings, want
         classes = _classes(texts, source, settings, problems)
     if (count := len(classes or settings.classes or ())) and limit is not None:
         problems.catch("data.limit", splits.check_limit, limit, count)
+    if is_drawn and settings.faces <= _FEW_FACES and "data.split" not in problems.lines:
+        _check_drawn(source, settings, classes or CLASSES, problems)
     return Known(classes)
+
+
+def _check_drawn(source: Source, settings: DataSettings, classes: Sequence[str], problems: Problems) -> None:
+    """Note a class of the drawn faces with fewer of them than there are splits."""
+    split = settings.split
+    shares = {"test": split.test, "validation": split.validation, "selection": split.selection}
+    parts = ["train", *(name for name, share in shares.items() if isinstance(share, str) or share > 0)]
+    drawn = Counter(text for text, _ in source.marks())
+    rarest = min(classes, key=lambda name: drawn[name])
+    if drawn[rarest] < len(parts):
+        has = f"{drawn[rarest]} of them are" if drawn[rarest] != 1 else "1 of them is"
+        problems.add(
+            "data.faces",
+            f"{settings.faces} are too few: {has} of class '{rarest}', which needs at least {len(parts)}, one for each "
+            f"of {', '.join(parts)}; raise data.faces",
+        )
 
 
 def _classes(

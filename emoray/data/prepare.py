@@ -90,7 +90,8 @@ def _build(source: Source, settings: DataSettings, seed: int, folder: Path, prog
 
     started = time.monotonic()
     size, channels = settings.image_size, CHANNELS[settings.channels]
-    progress(f"preparing {source.images:,} images of {source.name}" if source.images else f"preparing {source.name}")
+    what = f"{source.images:,} images of {source.name}" if source.images else source.name
+    progress(f"preparing {what}" + (f", at most {settings.limit:,} of them to train on" if settings.limit else ""))
     with store.assembled(folder) as work:
         found = job.decode_all(source, image_size=size, channels=channels, folder=work, progress=progress)
         images, bad = _usable(rows.placed(found), source, settings, folder)
