@@ -33,6 +33,11 @@ def trials(study: Study) -> int:
     return int(min(study.trials, space.size(study.space)))
 
 
+def total(sweep: Sweep) -> int:
+    """How many trials a sweep can have."""
+    return sum(map(trials, sweep.studies))
+
+
 def at_most(sweep: Sweep, cost: Callable[[Study], float]) -> list[float]:
     """The cost of each trial of a sweep, in the costliest way in which the studies may share them out.
 
@@ -133,10 +138,10 @@ def doubts(sweep: Sweep, slots: int, mode: str, image_bytes: float, machine: Clu
     search = sweep.search
     for study in sweep.studies:
         yield from _study_doubts(sweep, study)
-    total = sum(trials(study) for study in sweep.studies)
-    if sweep.finalize.keep > total:
-        told = f"finalize.keep is {sweep.finalize.keep} and there {'are' if total > 1 else 'is'} {total} trial"
-        yield f"{told}{'s' if total > 1 else ''}: all of them become candidates"
+    count = total(sweep)
+    if sweep.finalize.keep > count:
+        told = f"finalize.keep is {sweep.finalize.keep} and there {'are' if count > 1 else 'is'} {count} trial"
+        yield f"{told}{'s' if count > 1 else ''}: all of them become candidates"
     if search.max_concurrent and search.max_concurrent == slots:
         taken = slots * max(placement.takes(study.resources, machine, mode).cpus for study in sweep.studies)
         if taken < machine.cpus / 2:

@@ -101,7 +101,10 @@ def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -
 
 def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
     """How many trials run at once, and what bounds them."""
-    told = f"{slots} trial{'s' if slots > 1 else ''} at once"
+    total = forecast.total(sweep)
+    told = f"{min(slots, total)} trial{'s' if min(slots, total) > 1 else ''} at once"
+    if total < slots:
+        return f"{told}, since there are no more"
     if slots == sweep.search.max_concurrent:
         return f"{told}, by search.max_concurrent"
     taken = {study.name: placement.takes(study.resources, machine, mode) for study in sweep.studies}

@@ -249,10 +249,9 @@ class Studies:
     def _why_no_more(self, study: Study) -> str:
         given = len(self.table.of(study.name))
         if given == space.size(study.space):
-            settings = "the only setting" if given == 1 else f"all {given} settings"
-            return f"{settings} of its space {'has' if given == 1 else 'have'} been given out"
-        ends = f"so it ends with {given} trial{'' if given == 1 else 's'}"
-        return f"nothing that was not tried is drawn from its space any more, {ends}"
+            what, has = ("the only setting", "has") if given == 1 else (f"all {given} settings", "have")
+            return f"{what} of its space {has} been given out"
+        return f"nothing that was not tried is drawn from its space any more, so it ends with {given} trials"
 
     def _settings(self, study: Study, index: int, drawn: Drawn) -> dict[str, Any]:
         settings = space.draw(study.space, lambda name, sampler: drawn[name])

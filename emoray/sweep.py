@@ -135,7 +135,7 @@ def _on_cluster(
         tracking.check(sweep)
         folder = owned.enter_context(runs.opened(sweep, found, prepared.folder, screen.say))  # left when Ray has ended
         screen.say(display.about(prepared.manifest))
-        screen.say(display.at_once(slots, mode))
+        screen.say(display.at_once(min(slots, forecast.total(sweep)), mode))
         screen.say(f"run folder: {folder.path}/")
         result = _train_and_finalize(sweep, folder, prepared, mode, slots, screen, arguments)
     screen.say(closing(result.candidates, result.ensemble, folder, screen.width))

@@ -44,6 +44,14 @@ def described(sweep: config.Sweep, machine: Cluster) -> str:
     return plan.describe(sweep, machine, sources.find(sweep.data, sweep.seed))
 
 
+def test_a_single_trial_is_told_of_as_one(tmp_path: Path) -> None:
+    text = "models: [{name: lenet, trials: 2}]\ntrain: {epochs: 2}\nsearch: {algorithm: optuna}\n"
+    (tmp_path / "sweep.yaml").write_text(text)
+    told = described(config.load(tmp_path / "sweep.yaml"), local_resources())
+    assert "lenet: of 2 trials 1 is run, since its space holds 1 setting" in told
+    assert ": 1 trial at once" in told
+
+
 def test_the_plan_says_what_will_be_done(tmp_path: Path) -> None:
     told = described(sweep_of(tmp_path), local_resources())
     for words in (
@@ -132,7 +140,8 @@ def test_trials_that_a_study_may_get_of_others_count(tmp_path: Path) -> None:
 
 
 def test_the_plan_counts_what_ray_data_takes(tmp_path: Path) -> None:
-    text = f"models: [lenet]\ndata: {{mode: stream}}\ntrain: {TWO_STREAMING}\n"
+    models = "[{name: simple_cnn, dropout: {uniform: [0.1, 0.5]}}]"
+    text = f"models: {models}\ndata: {{mode: stream}}\ntrain: {TWO_STREAMING}\n"
     told = described(sweep_of(tmp_path, text), EIGHT)
     assert "8 CPUs and 0 GPUs: 4 trials at once, since a trial takes 2 CPUs" in told
     told = described(sweep_of(tmp_path, text + "search: {max_concurrent: 1}"), EIGHT)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emoray import config, overview, schedulers, trial_state, trials
+from emoray import config, overview, schedulers, space, trial_state, trials
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
 from emoray.trials import TrialTable
@@ -127,6 +127,10 @@ def test_a_space_that_is_used_up_ends_its_study(tmp_path: Path) -> None:
     assert studies.complete
     assert studies.total == 3
     assert studies.notices == ["lenet: all 3 settings of its space have been given out"]
+    one = dataclasses.replace(whole.studies[0], space=space.draw(whole.studies[0].space, lambda *_: "16"))
+    alone = Studies(dataclasses.replace(whole, studies=(one,)), TrialTable(RunFolder(tmp_path / "alone")))
+    play(alone, slots=1)
+    assert alone.notices == ["lenet: the only setting of its space has been given out"]
 
 
 def test_a_searcher_that_has_settled_does_not_end_its_study(tmp_path: Path) -> None:
