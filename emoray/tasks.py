@@ -1,5 +1,6 @@
 """Work on the cluster: one Ray task for each job, in parallel, whose failure costs its own result and no other's."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from emoray.errors import UserError
 from emoray.s3 import RemoteError
 from emoray.study_settings import Resources
+
+DEATH_SECONDS = 15.0
+"""How long after a task was lost Ray may take to see that its node is dead."""
 
 
 def run(work: Callable[..., Any], jobs: Sequence[Sequence[Any]], resources: Sequence[Resources]) -> list[Any]:
@@ -48,8 +52,12 @@ def on_each_node(work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         options = remote.options(num_cpus=0, max_retries=2, scheduling_strategy=here)
         references[identity, address] = options.remote(*arguments)
     results = {node: _result(reference) for node, reference in references.items()}
-    there = _alive() if any(isinstance(result, ray.exceptions.RayError) for result in results.values()) else None
-    return {address: result for (node, address), result in results.items() if there is None or node in there}
+    died = {node for (node, _), result in results.items() if isinstance(result, ray.exceptions.RayError)}
+    deadline = time.monotonic() + DEATH_SECONDS
+    while not died.isdisjoint(there := _alive()) and time.monotonic() < deadline:  # Ray may not know it yet
+        time.sleep(0.2)
+    gone = died - there.keys()
+    return {address: result for (node, address), result in results.items() if node not in gone}
 
 
 def _alive() -> dict[str, str]:

@@ -40,10 +40,10 @@ from ray.cluster_utils import Cluster
 from emoray import tasks
 
 
-def seen(folder):
+def seen(folder, head):
     node = ray.get_runtime_context().get_node_id()
     (folder / node).touch()
-    while len(list(folder.iterdir())) < 3:  # one of each node, and that of the one that is dead
+    while node != head or not (folder / "dead").exists():  # the other node's has no end but its death
         time.sleep(0.05)
     return node
 
@@ -63,9 +63,10 @@ def kill():
 
 thread = threading.Thread(target=kill)
 thread.start()
-found = tasks.on_each_node(seen, folder)
+head = ray.get_runtime_context().get_node_id()
+found = tasks.on_each_node(seen, folder, head)
 thread.join()
-print(list(found.values()) == [ray.get_runtime_context().get_node_id()])
+print(list(found.values()) == [head])
 ray.shutdown()
 cluster.shutdown()
 """
