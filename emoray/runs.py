@@ -16,7 +16,6 @@ from emoray import (
     run_folder,
     storage,
     strict_yaml,
-    termination,
     trials,
     versions,
 )
@@ -96,13 +95,14 @@ def opened(
         folder, remove = found, None
         try:
             if folder is None:
-                with termination.deferred():  # or there would be a folder that nobody removes
-                    folder = run_folder.create(storage.at(sweep.storage), sweep.name)
-                    remove = owned.enter_context(ownership.of(folder.path, say))
+                folder = run_folder.create(storage.at(sweep.storage), sweep.name)
+                remove = owned.enter_context(ownership.of(folder.path, say))
             _fill(folder, sweep, prepared)
             yield folder
         except (Stopped, KeyboardInterrupt):
-            if folder is None:
+            if found is None and folder is not None and remove is None:  # it was only just made, and is nobody's yet
+                storage.remove(folder.path)
+            if folder is None or (found is None and remove is None):
                 raise
             if remove is not None and not storage.folders(folder.path / "trials"):
                 remove()

@@ -38,26 +38,6 @@ def handled() -> Iterator[Termination]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until this is left, for what must not be done by halves."""
-    if threading.current_thread() is not threading.main_thread():  # no other is interrupted
-        yield
-        return
-    came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if handler is not None}  # None: not Python's
-    for number in before:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for each in came:
-        signal.raise_signal(each)
-
-
-@contextmanager
 def apart_from_ray() -> Iterator[None]:
     """While Ray starts: it sets no handlers of its own, which would end this process at once and with noise.
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import signal
 import threading
 import time
 from pathlib import Path
@@ -198,15 +197,11 @@ def test_a_run_that_is_stopped_before_its_first_trial_leaves_no_folder(tmp_path:
 def test_a_run_that_is_stopped_while_its_folder_is_made_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = run_folder.create
+    def interrupted(folder: Path, say: Any) -> None:
+        assert folder.exists()
+        raise KeyboardInterrupt
 
-    def interrupted(*arguments: Any) -> run_folder.RunFolder:
-        made = create(*arguments)
-        assert made.path.exists()
-        signal.raise_signal(signal.SIGINT)
-        return made
-
-    monkeypatch.setattr(run_folder, "create", interrupted)
+    monkeypatch.setattr(ownership, "of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         begun(tmp_path)
     assert not list((tmp_path / "runs").iterdir())
