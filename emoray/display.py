@@ -18,7 +18,7 @@ from emoray.overview import clock, data_wait, natural, overview, waiting
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
-from emoray.text import CODE, width_of, wrapped
+from emoray.text import CODE, counted, width_of, wrapped
 from emoray.trial_state import FAILED, Trial
 
 REFRESH_SECONDS = 0.25
@@ -206,7 +206,7 @@ def machines(machine: Cluster) -> str:
 def at_once(slots: int, mode: str) -> str:
     """How the trials share the machines."""
     fed = "streamed by Ray Data" if mode == "stream" else "shared in memory"
-    return f"{slots} trial{'s' if slots > 1 else ''} at once, images {fed}"
+    return f"{counted(slots, 'trial')} at once, images {fed}"
 
 
 def about(manifest: Mapping[str, Any]) -> str:

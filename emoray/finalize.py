@@ -30,6 +30,7 @@ from emoray.errors import SweepFailed, UserError
 from emoray.held_out import HeldOut, identical
 from emoray.inside import jobs
 from emoray.run_folder import RunFolder, write_csv, write_json
+from emoray.text import counted
 from emoray.trial_state import Trial
 
 FOLDS = 5
@@ -96,10 +97,9 @@ def _notes(choice: Choice, settings: FinalizeSettings, searched: FinalizeSetting
     """What was asked for and cannot be had, since the search has not kept it."""
     notes = []
     if choice.not_kept:
-        trials = "1 trial" if choice.not_kept == 1 else f"{choice.not_kept} trials"
         notes.append(
-            f"The checkpoints of {trials} were not kept: the search keeps those of the best {searched.keep} "
-            "and of the best of each study."
+            f"The checkpoints of {counted(choice.not_kept, 'trial')} were not kept: the search keeps those of the best "
+            f"{searched.keep} and of the best of each study."
         )
     if settings.soup > max(1, searched.soup):
         kept = f"the {searched.soup} best epochs" if searched.soup > 1 else "the best epoch alone"

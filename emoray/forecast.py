@@ -10,6 +10,7 @@ from emoray.config import Sweep
 from emoray.errors import UserError
 from emoray.placement import Cluster
 from emoray.study_settings import Study
+from emoray.text import counted
 from emoray.trial_state import quiet_epochs
 
 
@@ -140,8 +141,8 @@ def doubts(sweep: Sweep, slots: int, mode: str, image_bytes: float, machine: Clu
         yield from _study_doubts(sweep, study)
     count = total(sweep)
     if sweep.finalize.keep > count:
-        told = f"finalize.keep is {sweep.finalize.keep} and there {'are' if count > 1 else 'is'} {count} trial"
-        yield f"{told}{'s' if count > 1 else ''}: all of them become candidates"
+        there = f"{'is' if count == 1 else 'are'} {counted(count, 'trial')}"
+        yield f"finalize.keep is {sweep.finalize.keep} and there {there}: all of them become candidates"
     if search.max_concurrent and search.max_concurrent == slots:
         taken = slots * max(placement.takes(study.resources, machine, mode).cpus for study in sweep.studies)
         if taken < machine.cpus / 2:
@@ -220,8 +221,8 @@ def _judging_doubts(sweep: Sweep, study: Study, pause: int) -> Iterator[str]:
         )
     count, whose = trials(study), ""
     if sweep.search.share == "best" and len(sweep.studies) > 1:  # it may get the trials of others
-        total = sum(one.trials for one in sweep.studies)
-        count, whose = int(min(total, space.size(study.space))), " at most"
+        shared = sum(one.trials for one in sweep.studies)
+        count, whose = int(min(shared, space.size(study.space))), " at most"
     least = {"median": scheduler.get("min_trials", 0) + 1, "pbt": 4}.get(name, scheduler.get("reduction_factor", 1))
     if count < least:
         there = "is 1" if count == 1 else f"are {count}"
@@ -232,4 +233,4 @@ def settings(count: float) -> str:
     """The size of a space in words."""
     if math.isinf(count):
         return "infinitely many settings"
-    return "1 setting" if count == 1 else f"{count:,.0f} settings"
+    return counted(count, "setting")

@@ -15,7 +15,7 @@ from rich.text import Text
 from emoray import space
 from emoray.config import Sweep
 from emoray.studies import Studies
-from emoray.text import shortened
+from emoray.text import counted, shortened
 from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, UNFINISHED, Trial
 
 SHOWN = 12
@@ -79,10 +79,10 @@ def waiting(studies: Studies) -> list[Trial]:
 def standing(studies: Studies) -> str:
     """How many trials have ended, go on and are still to come, and what they cost at most, before any is given out."""
     go_on = waiting(studies)
-    counted = f"{sum(trial.ended for trial in studies.table)} ended, {len(go_on)} go on, {studies.to_come} new"
+    done = f"{sum(trial.ended for trial in studies.table)} ended, {len(go_on)} go on, {studies.remaining.in_all} new"
     beyond = sum(len(trial.history) >= studies.studies[trial.study].epochs for trial in go_on)
     epochs = to_spend(studies, dict.fromkeys(studies.studies, 1.0))
-    told = f"{counted}: at most {epochs:,.0f} epoch{'s' if epochs != 1 else ''} more"
+    told = f"{done}: at most {counted(epochs, 'epoch')} more"
     if beyond == 1:
         told += "; 1 of those that go on has all epochs of the present limit, or more, and ends where it is"
     elif beyond:
@@ -96,8 +96,8 @@ def to_spend(studies: Studies, cost: Mapping[str, float]) -> float:
     begun = sum(cost[t.study] * max(0, t.settings["epochs"] - len(t.history)) for t in todo)
     whole = {name: study.epochs * cost[name] for name, study in studies.studies.items()}
     if studies.sweep.search.share == "best":  # whose they will be is not known: the costliest's at most
-        return begun + studies.to_come * max(whole.values())
-    return begun + sum(studies.lacking(name) * whole[name] for name in whole)
+        return begun + studies.remaining.in_all * max(whole.values())
+    return begun + sum(studies.remaining.of(name) * whole[name] for name in whole)
 
 
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:

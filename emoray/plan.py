@@ -17,6 +17,7 @@ from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
 from emoray.study_settings import Study
+from emoray.text import counted
 from emoray.trial_state import FAILED
 
 _ASKED_AT_ONCE = 8
@@ -47,7 +48,7 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
         f"at most    {_most(sweep)}",
         f"resources  {machine.cpus:g} CPUs and {machine.gpus:g} GPUs: {at_once(sweep, machine, slots, mode)}",
         f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
-        f"checkpoints of the {best_trials}, of the best of each study and of {_count(slots, 'running trial')} are "
+        f"checkpoints of the {best_trials}, of the best of each study and of {counted(slots, 'running trial')} are "
         "kept, and what finished trials would go on from" + _limit(sweep),
         f"finalize   {best}, ensemble by {_component(sweep.finalize.ensemble)}",
         *doubts(sweep, machine, slots, mode, image_bytes),
@@ -102,7 +103,7 @@ def measured(sweep: Sweep, costs: Mapping[str, forecast.Measured], slots: int) -
 def at_once(sweep: Sweep, machine: Cluster, slots: int, mode: str) -> str:
     """How many trials run at once, and what bounds them."""
     total = forecast.total(sweep)
-    told = f"{min(slots, total)} trial{'s' if min(slots, total) > 1 else ''} at once"
+    told = f"{counted(min(slots, total), 'trial')} at once"
     if total < slots:
         return f"{told}, since there are no more"
     if slots == sweep.search.max_concurrent:
@@ -188,7 +189,7 @@ def _study(sweep: Sweep, study: Study, mode: str) -> str:
     takes += f" + {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
     takes += f" + {resources.data_cpus:g} CPU for data" if mode == "stream" else ""
     lines = [
-        f"study      {study.name}: {_count(study.trials, 'trial')} of up to {_count(study.epochs, 'epoch')}, "
+        f"study      {study.name}: {counted(study.trials, 'trial')} of up to {counted(study.epochs, 'epoch')}, "
         f"{takes} each, from a space of {forecast.settings(space.size(study.space))}",
         *(f"             {line}" for line in _draws(study)),
     ]
@@ -223,7 +224,7 @@ def _shares(sweep: Sweep) -> Iterator[str]:
 def _most(sweep: Sweep) -> str:
     each = forecast.at_most(sweep, lambda study: study.epochs)
     likely = [forecast.expected_epochs(sweep, study) for study in sweep.studies]
-    told = f"{_count(len(each), 'trial')}, {_count(round(sum(each)), 'epoch')}"
+    told = f"{counted(len(each), 'trial')}, {counted(round(sum(each)), 'epoch')}"
     total = None if None in likely else sum(epochs for epochs in likely if epochs is not None)
     if total is not None and round(total) < sum(each):
         name = sweep.search.scheduler["name"]
@@ -248,10 +249,6 @@ def _existing(folder: Path) -> Path:
 def _split(sweep: Sweep) -> str:
     split = sweep.data.split
     return f"validation {split.validation}, selection {split.selection:g}, test {split.test}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _component(settings: object) -> str:

@@ -19,6 +19,7 @@ from emoray.errors import UserError
 from emoray.held_out import SPLITS, HeldOut
 from emoray.run_folder import RunFolder
 from emoray.storage import AnyPath
+from emoray.text import counted
 from emoray.trial import checkpoint
 from emoray.trial.checkpoint import State
 from emoray.trial.threads import use_threads
@@ -52,8 +53,7 @@ def collect(
     missing = [i for i, path in enumerate(paths) if not _cached(path, keys[i])]
     if missing:
         cached = f" ({len(paths) - len(missing)} more are cached)" if len(missing) < len(paths) else ""
-        checkpoints = f"{len(missing)} checkpoint{'s' if len(missing) > 1 else ''}"
-        progress(f"predicting selection and test with {checkpoints}{cached}")
+        progress(f"predicting selection and test with {counted(len(missing), 'checkpoint')}{cached}")
     own = [candidates[i].resources for i in missing]
     jobs = []
     for i in missing:

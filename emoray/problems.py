@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from emoray import registry
 from emoray.errors import UserError
+from emoray.text import counted
 
 _MESSAGES = {
     "less_than": "it must be below {lt}",
@@ -81,9 +82,13 @@ class Problems:
 
     def refuse(self, file: object) -> None:
         """Raise UserError that lists all that is wrong with `file`, where anything is."""
-        if count := len(self.found):
-            listed = "\n".join(f"  {line}" for line in self.found)
-            raise UserError(f"{file} has {count} problem{'s' if count > 1 else ''}:\n{listed}")
+        if self.found:
+            raise UserError(listed(file, self.found))
+
+
+def listed(file: object, found: Sequence[str]) -> str:
+    """What is wrong with a file, a line each."""
+    return "\n".join([f"{file} has {counted(len(found), 'problem')}:", *(f"  {line}" for line in found)])
 
 
 def matches(pattern: str, allowed: str | Sequence[str]) -> AfterValidator:

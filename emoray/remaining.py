@@ -1,42 +1,76 @@
-"""What a run has still to do under a file that may have changed since it began. Pure, on studies and trials."""
+"""How many trials the studies of a run are still to be given. Pure, on studies and trials."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from emoray import notation, space
+from emoray import shares, space
+from emoray.config import Sweep
 from emoray.study_settings import Study
 from emoray.trial_state import Trial, signature
-
-_OWN = ("study", "trials", "epochs", "workers", "cpus_per_worker", "gpus_per_worker", "data_cpus")
-"""Of a model's entry, what is no setting that a trial keeps."""
+from emoray.trials import TrialTable
 
 
-def room(study: Study, trials: Iterable[Trial]) -> float:
-    """How many trials a study can have, those of an earlier space that lie outside of its own included."""
-    holds = space.size(study.space)
-    return holds if math.isinf(holds) else holds + sum(not _within(study, trial) for trial in trials)
+class Remaining:
+    """The trials that are still to be drawn; with `retry_failed` there are none."""
 
+    def __init__(self, sweep: Sweep, table: TrialTable, retry_failed: bool) -> None:
+        self.sweep, self.table, self.retry_failed = sweep, table, retry_failed
+        self.studies: Mapping[str, Study] = {study.name: study for study in sweep.studies}
+        self.used_up: set[str] = set()
+        """Studies from whose space nothing new is drawn any more."""
+        self._room = {name: self._holds(study) for name, study in self.studies.items()}
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What another file changes for the trials of a run, in a sentence each; both as `Sweep.resolved` tells them.
+    @property
+    def in_all(self) -> int:
+        """How many trials are still to be drawn, as far as is known."""
+        if self.sweep.search.share != "best" or self.retry_failed:
+            return sum(map(self.of, self.studies))
+        most = {name: self._most(name) for name in self.studies}
+        missed = sum(max(0, given - most[name]) for name, given in self._given().items())
+        wanted = sum(study.trials for study in self.studies.values()) - missed
+        return int(max(0, min(wanted, sum(most.values())) - sum(map(self._started, self.studies))))
 
-    Another range or choice in place of one is not told: new trials are drawn from it, and nothing was fixed.
-    """
-    old, new = _entries(before), _entries(after)
-    told = [
-        f"{name} is no longer in the file: its trials are kept, and get no more epochs"
-        for name in old
-        if name not in new
-    ]
-    found: dict[str, list[str]] = {}
-    for name in (name for name in new if name in old):
-        for difference in _differences(old[name], new[name], ""):
-            found.setdefault(difference, []).append(name)
-    if found:
-        listed = "; ".join(f"{', '.join(names)}: {difference}" for difference, names in found.items())
-        told.append(f"changed for new trials alone, those that were begun keep theirs: {listed}")
-    return told
+    def of(self, name: str) -> int:
+        """How many trials of a study are still to be drawn, where each has its own share of them."""
+        most = 0 if self.retry_failed else min(self.studies[name].trials, self._most(name))
+        return int(max(0, most - self._started(name)))
+
+    def open(self) -> dict[str, Study]:
+        """The studies that may be given another trial now."""
+        if self.retry_failed:
+            return {}
+        open_ = [name for name, given in self._given().items() if self._started(name) < given]
+        return {name: self.studies[name] for name in open_ if name not in self.used_up}
+
+    def _started(self, name: str) -> int:
+        return len(self.table.of(name))
+
+    def _holds(self, study: Study) -> float:
+        """How many trials a study can have, those of an earlier space that lie outside of its own included."""
+        holds = space.size(study.space)
+        if math.isinf(holds):
+            return holds
+        return holds + sum(not _within(study, trial) for trial in self.table.of(study.name))
+
+    def _most(self, name: str) -> float:
+        """How many trials a study can have, which is never fewer than it has."""
+        return self._started(name) if name in self.used_up else max(self._started(name), self._room[name])
+
+    def _given(self) -> dict[str, int]:
+        """How many trials each study has by now."""
+        wanted = {name: study.trials for name, study in self.studies.items()}
+        return shares.best(wanted, self._scores()) if self.sweep.search.share == "best" else wanted
+
+    def _scores(self) -> dict[str, list[float | None]]:
+        """The best scores of each study's trials by index; a space that is used up goes on with nothing."""
+        scores: dict[str, list[float | None]] = {}
+        for name in self.studies:
+            trials = sorted(self.table.of(name), key=lambda trial: trial.index)
+            scores[name] = [max(t.curve, default=-math.inf) if t.ended else None for t in trials]
+            if name in self.used_up:
+                scores[name] += [-math.inf] * sum(study.trials for study in self.studies.values())
+        return scores
 
 
 def _within(study: Study, trial: Trial) -> bool:
@@ -54,24 +88,3 @@ def _within(study: Study, trial: Trial) -> bool:
     except (KeyError, ValueError):
         return False
     return signature({**again, "epochs": 0, "seed": 0}) == signature(settings)
-
-
-def _entries(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    listed = [entry for entry in tree.get("models") or () if isinstance(entry, Mapping)]
-    return {str(entry.get("study")): {key: entry[key] for key in entry if key not in _OWN} for entry in listed}
-
-
-def _differences(old: Any, new: Any, place: str) -> Iterator[str]:
-    """Where two pieces of a file differ, but for samplers in the place of samplers."""
-    if old == new or (notation.is_sampler(old) and notation.is_sampler(new)):
-        return
-    plain = [isinstance(one, Mapping) and not notation.is_sampler(one) for one in (old, new)]
-    if all(plain) and old.get("name") == new.get("name"):
-        for key in (key for key in new if key in old):  # another emoray wrote those that only one of them has
-            yield from _differences(old[key], new[key], f"{place}.{key}" if place else key)
-    else:
-        yield f"{place or 'model'} {_shown(old)} -> {_shown(new)}"
-
-
-def _shown(value: Any) -> str:
-    return value["name"] if isinstance(value, Mapping) and "name" in value else notation.shown(value)

@@ -2,17 +2,18 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emoray import (
     config,
     intact,
+    notation,
     ownership,
     registry,
-    remaining,
     run_folder,
     storage,
     strict_yaml,
@@ -28,6 +29,8 @@ _FIXED = ("seed", "data", "search.metric")
 """Settings under which results of an earlier start could not be compared with those of a later one."""
 _FREE = ("mode", "max_bad_fraction")
 """What may change among them: what it measured is the same."""
+_OWN = ("study", "trials", "epochs", "workers", "cpus_per_worker", "gpus_per_worker", "data_cpus")
+"""Of a model's entry, what is no setting that a trial keeps."""
 
 
 def find(sweep: Sweep, resume: bool, option: str = "--resume") -> RunFolder | None:
@@ -92,17 +95,17 @@ def opened(
     which case KeyboardInterrupt says that nothing was trained.
     """
     with contextlib.ExitStack() as owned:
-        folder, remove = found, None
+        folder: RunFolder | None = found
+        remove: Callable[[], None] | None = None
         try:
             if folder is None:
                 folder = run_folder.create(storage.at(sweep.storage), sweep.name)
+                remove = partial(storage.remove, folder.path)  # only just made, it is nobody's yet
                 remove = owned.enter_context(ownership.of(folder.path, say))
             _fill(folder, sweep, prepared)
             yield folder
         except (Stopped, KeyboardInterrupt):
-            if found is None and folder is not None and remove is None:  # it was only just made, and is nobody's yet
-                storage.remove(folder.path)
-            if folder is None or (found is None and remove is None):
+            if folder is None:
                 raise
             if remove is not None and not storage.folders(folder.path / "trials"):
                 remove()
@@ -175,8 +178,47 @@ def _refuse_changes(before: dict[str, Any], after: dict[str, Any], folder: RunFo
 
 
 def changed(folder: RunFolder, sweep: Sweep) -> list[str]:
-    """What a sweep that goes on with a run changes for its trials, in a sentence each."""
-    return remaining.changed(_read(folder.sweep), sweep.resolved()) if folder.sweep.exists() else []
+    """What a sweep that goes on with a run changes for its trials, in a sentence each.
+
+    Another range or choice in place of one is not told: new trials are drawn from it, and nothing was fixed.
+    """
+    if not folder.sweep.exists():
+        return []
+    old, new = _entries(_read(folder.sweep)), _entries(sweep.resolved())
+    told = [
+        f"{name} is no longer in the file: its trials are kept, and get no more epochs"
+        for name in old
+        if name not in new
+    ]
+    found: dict[str, list[str]] = {}
+    for name in (name for name in new if name in old):
+        for difference in _differences(old[name], new[name], ""):
+            found.setdefault(difference, []).append(name)
+    if found:
+        listed = "; ".join(f"{', '.join(names)}: {difference}" for difference, names in found.items())
+        told.append(f"changed for new trials alone, those that were begun keep theirs: {listed}")
+    return told
+
+
+def _entries(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    listed = [entry for entry in tree.get("models") or () if isinstance(entry, Mapping)]
+    return {str(entry.get("study")): {key: entry[key] for key in entry if key not in _OWN} for entry in listed}
+
+
+def _differences(old: Any, new: Any, place: str) -> Iterator[str]:
+    """Where two pieces of a file differ, but for samplers in the place of samplers."""
+    if old == new or (notation.is_sampler(old) and notation.is_sampler(new)):
+        return
+    plain = [isinstance(one, Mapping) and not notation.is_sampler(one) for one in (old, new)]
+    if all(plain) and old.get("name") == new.get("name"):
+        for key in (key for key in new if key in old):  # another emoray wrote those that only one of them has
+            yield from _differences(old[key], new[key], f"{place}.{key}" if place else key)
+    else:
+        yield f"{place or 'model'} {_shown(old)} -> {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    return value["name"] if isinstance(value, Mapping) and "name" in value else notation.shown(value)
 
 
 def _at(tree: dict[str, Any], place: str) -> Any:

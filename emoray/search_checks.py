@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from emoray import checks, notation, pins, registry, space
 from emoray.problems import Problems
+from emoray.text import counted
 
 AnyStudy = TypeVar("AnyStudy", bound=Any)
 
@@ -55,7 +56,7 @@ def with_first(
                 problems.add(place, str(error))
     for study in studies:
         if (named := len(found[study.name])) > study.trials:
-            has = f"{study.trials} trial{'s' if study.trials > 1 else ''}"
+            has = counted(study.trials, "trial")
             problems.add("search.first", f"{named} settings are for {study.name}, which has {has}: give it more trials")
     return tuple(dataclasses.replace(study, first=tuple(found[study.name])) for study in studies)
 

@@ -1,15 +1,10 @@
-"""How many trials each study has by now: an equal share for all, or more for those that earn them.
+"""How many trials each study has by now, where those that earn them get more.
 
 A pure function of the studies and the trials that have ended, so a resumed search shares out as an unbroken one.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-
-
-def equal(wanted: Mapping[str, int]) -> dict[str, int]:
-    """Each study has its trials."""
-    return dict(wanted)
 
 
 def best(wanted: Mapping[str, int], scores: Mapping[str, Sequence[float | None]]) -> dict[str, int]:

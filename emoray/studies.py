@@ -5,13 +5,13 @@ trials, so a resumed sweep, an extended one and an unbroken one decide alike.
 """
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emoray import metrics, registry, remaining, retention, shares, space, storage
+from emoray import metrics, registry, retention, space, storage
 from emoray.algorithms.study_space import Drawn, Searcher, StudySpace, at_random, left_over
 from emoray.config import Sweep
+from emoray.remaining import Remaining
 from emoray.rounds import Rounds
 from emoray.schedulers import may_stop
 from emoray.study_settings import Study
@@ -54,9 +54,7 @@ class Studies:
         self.rounds = Rounds(sweep, table) if sweep.search.scheduler["name"] == "pbt" else None
         scheduler = sweep.search.scheduler
         self.judge = None if scheduler["name"] == "none" else registry.bind("schedulers", scheduler)
-        self.room = {name: remaining.room(study, table.of(name)) for name, study in self.studies.items()}
-        """How many trials each study can have: infinitely many where its space has no end."""
-        self.used_up: set[str] = set()
+        self.remaining = Remaining(sweep, table, retry_failed)
         self.deaths: dict[str, int] = {}
         self._quiet_of: dict[str, tuple[Mapping[str, Any], int]] = {}
         self.unplaced: dict[str, int] = {}
@@ -78,48 +76,33 @@ class Studies:
     def total(self) -> int:
         """How many trials have ended, are to go on and are to come, as far as is known."""
         mine = (t for t in self.table if t.ended or (t.study in self.studies and t not in self.resting))
-        return sum(1 for _ in mine) + self.to_come
-
-    @property
-    def to_come(self) -> int:
-        """How many trials are still to be drawn in all, as far as is known."""
-        if self.sweep.search.share != "best" or self.retry_failed:
-            return sum(map(self.lacking, self.studies))
-        most = {name: self._most(name) for name in self.studies}
-        missed = sum(max(0, given - most[name]) for name, given in self._given().items())
-        wanted = sum(study.trials for study in self.studies.values()) - missed
-        return int(max(0, min(wanted, sum(most.values())) - sum(len(self.table.of(name)) for name in self.studies)))
-
-    def lacking(self, name: str) -> int:
-        """How many trials of a study are still to be drawn, where each has its own share of them."""
-        most = 0 if self.retry_failed else min(self.studies[name].trials, self._most(name))
-        return int(max(0, most - len(self.table.of(name))))
+        return sum(1 for _ in mine) + self.remaining.in_all
 
     @property
     def complete(self) -> bool:
         """Whether every trial that this search is to run has been drawn and has ended."""
         mine = (trial for trial in self.table if trial.study in self.studies and trial not in self.resting)
-        return all(trial.ended for trial in mine) and not self._open()
+        return all(trial.ended for trial in mine) and not self.remaining.open()
 
     def next(self) -> Trial | None:
         """The next trial to run, in the table and on disk; None where there is none now."""
         if self.broken:
             return None
         if self.rounds is not None:
-            drawn_all = {name for name in self.studies if self.retry_failed or name not in self._open()}
+            drawn_all = {name for name in self.studies if self.retry_failed or name not in self.remaining.open()}
             begun = self.rounds.begun(drawn_all, self.resting)
             taken = [(trial.id, trial.takes_over.donor) for trial in begun if trial.takes_over is not None]
             self.notices += [f"{trial} goes on with the weights of {donor}" for trial, donor in taken]
             self.waiting += begun
         if self.waiting:
             return self.waiting.pop(0)
-        while studies := self._open():
+        while studies := self.remaining.open():
             study = min(studies.values(), key=lambda s: len(self.table.of(s.name)) / s.trials)
             trial = self._drawn(study)
             if trial is not None:
                 self.table.add(trial)
                 return trial
-            self.used_up.add(study.name)
+            self.remaining.used_up.add(study.name)
             self.notices.append(f"{study.name}: {self._why_no_more(study)}")
         return None
 
@@ -187,39 +170,6 @@ class Studies:
         if self.rounds is None or not self.rounds.waits(trial):
             self.waiting.append(trial)
         return None
-
-    def _wanted(self, study: Study) -> int:
-        """How many trials a study has when the search is over, as far as is known."""
-        started = len(self.table.of(study.name))
-        return started if study.name in self.used_up else max(study.trials, started)
-
-    def _most(self, name: str) -> float:
-        """How many trials a study can have, which is never fewer than it has."""
-        started = len(self.table.of(name))
-        return started if name in self.used_up else max(started, self.room[name])
-
-    def _open(self) -> dict[str, Study]:
-        """The studies that may be given another trial now."""
-        if self.retry_failed:
-            return {}
-        open_ = [name for name, given in self._given().items() if len(self.table.of(name)) < given]
-        return {name: self.studies[name] for name in open_ if name not in self.used_up}
-
-    def _given(self) -> dict[str, int]:
-        """How many trials each study has by now."""
-        if self.sweep.search.share != "best":
-            return {name: self._wanted(study) for name, study in self.studies.items()}
-        return shares.best({name: study.trials for name, study in self.studies.items()}, self._scores())
-
-    def _scores(self) -> dict[str, list[float | None]]:
-        """The best scores of each study's trials by index; a space that is used up goes on with nothing."""
-        scores: dict[str, list[float | None]] = {}
-        for name in self.studies:
-            trials = sorted(self.table.of(name), key=lambda trial: trial.index)
-            scores[name] = [max(t.curve, default=-math.inf) if t.ended else None for t in trials]
-            if name in self.used_up:
-                scores[name] += [-math.inf] * sum(study.trials for study in self.studies.values())
-        return scores
 
     def _drawn(self, study: Study) -> Trial | None:
         past = self.table.of(study.name)

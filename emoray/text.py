@@ -1,4 +1,4 @@
-"""Text that has to fit: names cut in the middle, sentences wrapped at spaces, rows in columns.
+"""Text that has to fit: names cut in the middle, sentences wrapped at spaces, rows in columns, nouns by their number.
 
 The one rule: a line that begins with `CODE` is there to be copied, a command or a path, and is never broken.
 """
@@ -39,6 +39,11 @@ def shortened(name: str, width: int) -> str:
         return name
     end = max((width - 1) // 2, min(_NUMBER, width - 2))
     return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
+
+
+def counted(number: float, what: str) -> str:
+    """`1 trial`, `1,200 trials`."""
+    return f"{number:,.0f} {what}{'s' if number != 1 else ''}"
 
 
 def in_columns(

@@ -17,7 +17,7 @@ from emoray.cluster_file.in_order import OfParts
 from emoray.cluster_file.start import node_types
 from emoray.cluster_file.versions import Versions
 from emoray.errors import UserError
-from emoray.problems import Problems
+from emoray.problems import Problems, listed
 
 TEMPLATE = "aws.yaml"
 _BY_RAY = {"MinCount": 1, "MaxCount": 1}
@@ -172,14 +172,8 @@ def _once(problems: Problems) -> list[str]:
 
 
 def _raise(found: Mapping[Path, list[str]]) -> None:
-    count = sum(len(lines) for lines in found.values())
-    if not count:
-        return
-    listed = [
-        f"{file} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" for file, lines in found.items() if lines
-    ]
-    bodies = ["\n".join(f"  {line}" for line in lines) for lines in found.values() if lines]
-    raise UserError("\n".join(head + body for head, body in zip(listed, bodies, strict=True)))
+    if any(found.values()):
+        raise UserError("\n".join(listed(file, lines) for file, lines in found.items() if lines))
 
 
 def _to_do(config: Mapping[str, Any], lines: Mapping[str, int]) -> tuple[str, ...]:
