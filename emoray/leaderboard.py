@@ -43,19 +43,27 @@ def lines(ranked: Sequence[Trial], ensemble: Mapping[str, Any]) -> list[Line]:
 
     Raises what a file raises that holds something else.
     """
-    chosen = ((ensemble.get("test") or {}).get("best_single") or {}).get("trial")
-    return [line for rank, trial in enumerate(ranked, 1) for line in _of(trial, rank, ensemble, chosen)]
+    return [line for rank, trial in enumerate(ranked, 1) for line in _of(trial, rank, ensemble)]
 
 
-def _of(trial: Trial, rank: int, ensemble: Mapping[str, Any], chosen: str | None) -> Iterator[Line]:
-    own = [one for one in ensemble.get("candidates") or () if one["trial"] == trial.id]
-    alone: Mapping[str, Any] = next((one for one in own if one["name"] == trial.id), {})
-    yield _line(trial.id, trial, rank, 0, alone, chosen)
-    for one in own:
-        if one is not alone:
-            yield _line(one["name"], trial, None, len(one["files"]), one, chosen)
+def chosen(ensemble: Mapping[str, Any]) -> str | None:
+    """The name of the best single model, which may be an average."""
+    return ((ensemble.get("test") or {}).get("best_single") or {}).get("trial")
 
 
-def _line(name: str, trial: Trial, rank: int | None, averaged: int, one: Mapping[str, Any], chosen: str | None) -> Line:
+def entries(ensemble: Mapping[str, Any], trial: str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    """What ensemble.json holds of a trial's own checkpoint, {} where that was no candidate, and of its averages."""
+    own = [one for one in ensemble.get("candidates") or () if one["trial"] == trial]
+    return next((one for one in own if one["name"] == trial), {}), [one for one in own if one["name"] != trial]
+
+
+def _of(trial: Trial, rank: int, ensemble: Mapping[str, Any]) -> Iterator[Line]:
+    alone, averages = entries(ensemble, trial.id)
+    yield _line(trial.id, trial, rank, 0, alone, chosen(ensemble))
+    for one in averages:
+        yield _line(one["name"], trial, None, len(one["files"]), one, chosen(ensemble))
+
+
+def _line(name: str, trial: Trial, rank: int | None, averaged: int, one: Mapping[str, Any], best: str | None) -> Line:
     selection, weight = (None if one.get(key) is None else float(one[key]) for key in ("selection", "weight"))
-    return Line(name, trial, rank, averaged, selection, weight, name == chosen)
+    return Line(name, trial, rank, averaged, selection, weight, name == best)

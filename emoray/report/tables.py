@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emoray import leaderboard
 from emoray.report.run import Interval, Run, Trial, interval
 
 SPLITS = ("train", "validation", "selection", "test")
@@ -240,19 +241,16 @@ def left_out(run: Run) -> dict[str, list[str]]:
 
 def selected(run: Run) -> dict[str, Selected]:
     """What the selection images say of each trial that was a candidate, where that is recorded."""
-    listed = {one.get("name"): one for one in (run.ensemble.get("comparison") or {}).get("listed") or []}
-    single = ((run.ensemble.get("test") or {}).get("best_single") or {}).get("trial")
+    best = leaderboard.chosen(run.ensemble)
     found: dict[str, Selected] = {}
-    for one in run.ensemble.get("candidates") or []:
-        name, trial = one.get("name"), str(one.get("trial"))
-        score = one.get("selection", (listed.get(name) or {}).get(run.metric))
-        known, chosen = found.get(trial, Selected(None, None, False, False)), name == single
-        found[trial] = (
-            known._replace(score=score, chosen=known.chosen or chosen)
-            if name == trial
-            else known._replace(of_average=score, chosen=known.chosen or chosen, averaged=known.averaged or chosen)
-        )
-    return {trial: one for trial, one in found.items() if (one.score, one.of_average) != (None, None)}
+    for trial in run.trials:
+        alone, averages = leaderboard.entries(run.ensemble, trial.name)
+        average: Mapping[str, Any] = averages[0] if averages else {}
+        scores = alone.get("selection"), average.get("selection")
+        if scores != (None, None):
+            averaged = bool(averages) and average["name"] == best
+            found[trial.name] = Selected(*scores, averaged or trial.name == best, averaged)
+    return found
 
 
 def inside_roles(run: Run) -> dict[str, str]:
