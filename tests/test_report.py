@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -19,41 +18,10 @@ from emoray.errors import UserError
 from emoray.report import page
 from emoray.report.answer import answer
 from emoray.report.run import read
+from tests.page import Page, changed, folder, fresh
 from tests.run_folder import build
 
-
-class Page(HTMLParser):
-    """The text that a reader sees, and the attributes that could fetch something."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.seen, self.addresses, self.scripts, self._raw = [], [], 0, False
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.seen).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._raw = tag in ("script", "style")
-        self.scripts += tag == "script" and ("type", "application/json") not in attrs
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action") and value]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._raw = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._raw:
-            self.seen.append(data)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run that tests only read."""
-    return build(tmp_path_factory.mktemp("runs") / "all_models")
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Path:
-    """A small run that a test may damage."""
-    return build(tmp_path / "run", studies=2, trials=9, epochs=6)
+__all__ = ["folder", "fresh"]  # the fixtures
 
 
 def rewrite_trials(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
@@ -166,86 +134,6 @@ def test_names_are_text_never_markup(tmp_path: Path) -> None:
     assert "&amp; " in text
 
 
-@pytest.mark.parametrize(
-    ("gain", "told"),
-    [(0.021, "which excludes zero"), (0.005, "which includes zero"), (-0.03, "did not hold on test")],
-)
-def test_gain_on_test_is_told_honestly(tmp_path: Path, gain: float, told: str) -> None:
-    folder = build(tmp_path / "run", trials=6, epochs=4, gain=gain)
-    assert told in answer(read(folder)).sentences[-1]
-
-
-def test_ensemble_whose_gain_may_be_chance_is_not_recommended(fresh: Path) -> None:
-    path = fresh / "ensemble.json"
-    ensemble = json.loads(path.read_text())
-    ensemble |= {"recommended": "best_single", "candidates": ensemble["members"], "members": ensemble["members"][:1]}
-    ensemble["methods"]["log_loss"]["gain_over_single"] = {"estimate": 0.004, "low": -0.003, "high": 0.011}
-    path.write_text(json.dumps(ensemble))
-    told = answer(read(fresh))
-    assert told.headline.startswith(f"Use {ensemble['members'][0]['trial']} alone")
-    assert "0.671 on test" in told.headline, "the score of what is recommended, not the ensemble's 0.692"
-    assert "The log_loss ensemble of 4 models is not recommended" in told.sentences[1]
-    assert "−0.003 to +0.011, which includes zero" in told.sentences[1]
-
-
-def changed(folder: Path, change: Callable[[dict], None]) -> Path:
-    """The folder, with another ensemble.json."""
-    path = folder / "ensemble.json"
-    ensemble = json.loads(path.read_text())
-    change(ensemble)
-    path.write_text(json.dumps(ensemble))
-    return folder
-
-
-def test_leaderboard_shows_selection_beside_validation(fresh: Path) -> None:
-    """The best single model is the soup of the second trial by validation."""
-
-    def soup(ensemble: dict) -> None:
-        for number, one in enumerate(ensemble["candidates"]):
-            one["selection"] = 0.51 + number / 100
-        second = ensemble["candidates"][1]
-        ensemble["candidates"].append({**second, "name": f"{second['name']}-soup", "selection": 0.777})
-        ensemble["test"]["best_single"]["trial"] = f"{second['name']}-soup"
-
-    run = read(changed(fresh, soup))
-    first, second = (trial.name for trial in sorted(run.trials, key=lambda trial: trial.rank or 99)[:2])
-    source = report.write(fresh).read_text()
-    table = source.partition('<section id="trials"')[2]
-    rows = {name: table.partition(f'<th scope="row">{name}')[2].partition("</tr>")[0] for name in (first, second)}
-    assert "best single model (its soup)" in rows[second]
-    assert "0.520<small> 0.777</small>" in rows[second]
-    assert "best single" not in rows[first]
-    assert ">0.510<" in rows[first]
-    text = Page(fresh / "report.html").text
-    assert "The best single model is chosen by it, since validation has chosen settings and epochs too" in text
-
-
-def test_one_model_is_not_compared_with_itself(fresh: Path) -> None:
-    def lone(ensemble: dict) -> None:
-        ensemble["candidates"] = ensemble["members"] = ensemble["candidates"][:1]
-        ensemble["comparison"] = {"listed": ensemble["comparison"]["listed"][:1], "agreement": [[1.0]]}
-        ensemble |= {"recommended": "best_single", "method": "auto", "finalize": {"keep": 1}, "seed": 0}
-
-    told = answer(read(changed(fresh, lone)))
-    assert "is used alone: it is the only candidate, as finalize.keep is 1" in " ".join(told.sentences)
-    assert not any("gain" in fact.name for fact in told.facts)
-    text = Page(report.write(fresh)).text
-    ensemble = text.partition("it is the only candidate")[2]
-    assert "gain over" not in ensemble
-    card = report.model_card.write(fresh).read_text()
-    assert "| metric | recommended |\n" in card
-    assert "gain" not in card
-
-
-def test_a_surely_better_method_is_named_with_its_setting(fresh: Path) -> None:
-    gain = {"estimate": 0.05, "low": 0.03, "high": 0.07}
-    changed(fresh, lambda ensemble: ensemble.update(better={"method": "stacking", "gain": gain}))
-    (told,) = (one for one in answer(read(fresh)).sentences if "surely" in one)
-    assert told.startswith("stacking is surely better")
-    assert "+0.050 over what is used, with an interval of +0.030 to +0.070" in told
-    assert "finalize.ensemble=stacking" in told
-
-
 def test_long_names_keep_their_numbers(fresh: Path) -> None:
     long = "a_narrow_simple_cnn_with_a_drawn_dropout_and_flips_of_grey_faces"
     shutil.move(fresh / "trials" / "simple_cnn-000", fresh / "trials" / f"{long}-000")
@@ -255,12 +143,6 @@ def test_long_names_keep_their_numbers(fresh: Path) -> None:
     source = report.write(fresh).read_text()
     assert re.search(rf'<th scope="row" title="{long}-000">a_narrow[a-z_]*…[a-z_]*faces-000[ <]', source)
     assert f">{long}-000<" not in source.partition('id="training"')[0].partition('id="trials"')[2]
-
-
-def test_what_was_left_out_stands_at_the_top(folder: Path) -> None:
-    text = Page(report.write(folder)).text
-    assert "Left out: vgg-007. trials/vgg-007/checkpoint/best.npz is damaged" in text
-    assert text.index("Left out: vgg-007") < text.index("Use it")
 
 
 def test_page_and_card_tell_what_a_doubt_about_a_label_is_worth(fresh: Path) -> None:
@@ -331,22 +213,6 @@ def test_pictures_of_another_finalize_are_not_shown(fresh: Path) -> None:
     assert 'An image of angry"' not in source.partition("The surest mistakes")[2].partition("</section>")[0]
 
 
-def test_single_model_is_not_called_an_ensemble(fresh: Path) -> None:
-    path = fresh / "ensemble.json"
-    ensemble = json.loads(path.read_text())
-    ensemble["members"] = ensemble["members"][:1]
-    path.write_text(json.dumps(ensemble))
-    told = answer(read(fresh))
-    assert told.headline.startswith(f"Use {ensemble['members'][0]['trial']} alone")
-    assert "ensemble" not in " ".join((told.headline, *told.sentences))
-
-
-def test_run_that_was_not_finalized_claims_no_test_score(tmp_path: Path) -> None:
-    told = answer(read(build(tmp_path / "run", trials=5, ensemble=False)))
-    assert told.headline.startswith("The best trial so far")
-    assert not any(fact.name.startswith("test") for fact in told.facts)
-
-
 def test_run_whose_trials_all_failed(fresh: Path) -> None:
     rewrite_trials(fresh, lambda row: row | {"status": "failed", "score": "", "reason": "out of memory"})
     (fresh / "ensemble.json").unlink()
@@ -400,14 +266,6 @@ def test_log_loss_is_shown_as_it_is(fresh: Path) -> None:
     assert "negated" not in source.replace(get_plotlyjs(), "")
 
 
-def test_metric_that_test_was_not_scored_by(fresh: Path) -> None:
-    path = fresh / "ensemble.json"
-    ensemble = json.loads(path.read_text())
-    path.write_text(json.dumps(ensemble | {"metric": "recall_fear"}))
-    assert "macro\u2011F1 0.692 on test" in answer(read(fresh)).headline
-    assert "recall fear on validation" in report.write(fresh).read_text()
-
-
 def snippet(source: str) -> str:
     """The Python on the page that loads a model."""
     blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", source, re.DOTALL)
@@ -454,37 +312,3 @@ def test_a_damaged_file_of_the_run_is_named(fresh: Path) -> None:
     path.write_text(path.read_text()[:200])
     with pytest.raises(UserError, match=r"ensemble\.json is damaged or cut off"):
         report.write(fresh)
-
-
-def test_an_ensemble_that_is_not_recommended_is_called_so(fresh: Path) -> None:
-    path = fresh / "ensemble.json"
-    told = {"method": "auto", "picked": "uniform", "recommended": "best_single"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | told))
-    text = Page(report.write(fresh)).text
-    assert "Weight is the trial's part in the fitted auto (uniform) ensemble (not recommended)." in text
-
-
-def test_test_that_was_scored_again_is_not_called_unseen(fresh: Path) -> None:
-    path = fresh / "ensemble.json"
-    ensemble = json.loads(path.read_text())
-    once = {"time": "2026-01-01", "finalize": {"keep": 8}, "checkpoints": ["a"]}
-    path.write_text(json.dumps(ensemble | {"test_reads": [once]}))
-    assert "Measured once on" in Page(report.write(fresh)).text
-    path.write_text(json.dumps(ensemble | {"test_reads": [once, once | {"finalize": {"keep": 9}}]}))
-    for text in (Page(report.write(fresh)).text, report.model_card.write(fresh).read_text()):
-        assert "Test has been scored under 2 different settings" in text
-        assert "Measured once" not in text
-        assert "read once" not in text
-        assert "images that nothing was chosen on" not in text
-
-
-def test_how_it_was_finalized_stands_on_page_and_card(fresh: Path) -> None:
-    path = fresh / "ensemble.json"
-    settings = {"keep": 5, "ensemble": {"name": "log_loss", "pull": 12.5}}
-    told = {"finalize": settings, "seed": 77, "versions": {"emoray": "0.1", "keras": "3.99"}, "notes": ["Mind this."]}
-    path.write_text(json.dumps(json.loads(path.read_text()) | told))
-    for text in (Page(report.write(fresh)).text, report.model_card.write(fresh).read_text()):
-        assert "keras 3.99" in text
-        assert "seed 77" in text
-        assert '"pull": 12.5' in text
-        assert "Mind this." in text
