@@ -131,6 +131,7 @@ class Proxy:
         request.send_header("Content-Type", "application/xml")
         request.send_header("Content-Length", str(len(content)))
         request.send_header("x-amz-bucket-region", "eu-west-1")
+        request.send_header("Connection", "close")  # or the next request may go out on a connection that is closing
         request.end_headers()
         if request.command != "HEAD":
             request.wfile.write(content)

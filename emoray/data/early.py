@@ -4,13 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from emoray import registry
 from emoray.config import DataSettings
 from emoray.data import splits
 from emoray.data.faces import CLASSES
-from emoray.data.labels import misnamed, name_classes, soft_labels
+from emoray.data.labels import NO_VOTES, misnamed, name_classes
 from emoray.data.plan import Source
 from emoray.data.prepare import check_bad
 from emoray.data.store import Prepared
@@ -42,7 +40,7 @@ def look(source: Source, prepared: Prepared | None, settings: DataSettings, want
         problems.catch("data.max_bad_fraction", check_bad, prepared, settings)
         return Known(tuple(prepared.manifest["classes"]), prepared.measured)
     if settings.labels == "votes" and not source.has_votes:
-        problems.catch("data.labels", soft_labels, [], np.array([], np.int64), ())
+        problems.add("data.labels", NO_VOTES)
     split, limit, is_drawn = settings.split, settings.limit, settings.path is None
     official = "official" in (split.validation, split.test)
     classes = CLASSES if is_drawn else None

@@ -17,6 +17,8 @@ FERPLUS = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "c
 _SAME = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
 _NUMBER = re.compile(r"\d+")
 
+NO_VOTES = "it is votes, but the source has no column of votes (votes or <name>_votes)"
+
 
 def name_classes(
     texts: Sequence[str | None], *, column: str | None, classes: Sequence[str] | None
@@ -96,7 +98,7 @@ def soft_labels(
     """
     sizes = {len(one) for one in votes if one is not None}
     if not sizes:
-        raise UserError("data.labels: it is votes, but the source has no column of votes (votes or <name>_votes)")
+        raise UserError(f"data.labels: {NO_VOTES}")
     order = [_SAME.get(name.strip().lower(), name.strip().lower()) for name in names]
     if sizes == {len(FERPLUS)} and set(order) & set(FERPLUS):
         columns = [FERPLUS.index(name) if name in FERPLUS else -1 for name in order]
