@@ -169,12 +169,14 @@ import sys
 from pathlib import Path
 from tests.test_tracking import searched
 from emoray import registry
+from emoray.tracking import servers
 from emoray.tracking.following import TrackedRun
+servers._CLOSING_SECONDS = 300  # however slow the machine is
 folder, uri = Path(sys.argv[1]), sys.argv[2]
 tracker = registry.build("tracking", {"name": "mlflow", "uri": uri}, TrackedRun("tracked", folder / "run"))
 for epochs in sys.argv[3:]:
     tracker.update(searched(folder, int(epochs)))
-assert tracker.delivery.close(300) is None  # however slow the machine is
+assert tracker.close() is None
 """
 
 
@@ -183,11 +185,13 @@ assert tracker.delivery.close(300) is None  # however slow the machine is
 def test_mlflow_has_a_run_for_each_trial(tmp_path: Path, server: str) -> None:
     began = int(time.time() * 1000)
     follow(tmp_path, server, 3)
+    told = {run["info"]["run_name"]: (run["info"]["status"], tagged(run)) for run in tracked(server)}
+    assert told == {"lenet-001": ("FINISHED", "finished"), "lenet-002": ("KILLED", "unfinished")}
     follow(tmp_path, server, 99)  # goes on with what the first began
     found = tracked(server)
     assert {run["info"]["run_name"] for run in found} == {"lenet-001", "lenet-002", "lenet-003"}
     for run in found:
-        assert run["info"]["status"] == "FINISHED"
+        assert (run["info"]["status"], tagged(run)) == ("FINISHED", "finished")
         assert {p["key"] for p in run["data"]["params"]} >= {"optimizer.learning_rate", "model.name"}
         scores = curve(server, run)
         assert sorted(int(score["step"]) for score in scores) == [1, 2], "every epoch once"
@@ -255,6 +259,11 @@ def tracked(uri: str, view: str = "ACTIVE_ONLY") -> list[dict[str, Any]]:
         experiment = json.load(answer)["experiment"]["experiment_id"]
     found = asked(uri, "runs/search", {"experiment_ids": [experiment], "run_view_type": view})
     return list(found.get("runs", []))
+
+
+def tagged(run: dict[str, Any]) -> str:
+    (status,) = (tag["value"] for tag in run["data"]["tags"] if tag["key"] == "emoray.status")
+    return str(status)
 
 
 def curve(uri: str, run: dict[str, Any]) -> list[dict[str, Any]]:

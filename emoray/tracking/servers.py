@@ -7,13 +7,14 @@ from functools import partial
 from emoray.errors import UserError
 from emoray.studies import Studies
 from emoray.tracking.following import Delivery, Followed, News, Nothing, TrackedRun, Tracker, flat
-from emoray.trial_state import FAILED, STOPPED
+from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, UNFINISHED
 
 _CLOSING_SECONDS = 20.0
 _BATCH = 100
 """What MLflow takes of parameters, and a safe number of metrics, in one request."""
 _LONGEST = 500
-_RUNNING = "RUNNING"
+_STATES = {FAILED: "FAILED", STOPPED: "KILLED", UNFINISHED: "KILLED", FINISHED: "FINISHED"}
+"""What MLflow calls the ends of trials."""
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -54,7 +55,7 @@ class _Mlflow:
         self.followed = Followed()
         self.runs: dict[str, str] = {}
         self.states: dict[str, str] = {}
-        """What the server calls the state of each trial's run."""
+        """What the server knows of each trial: its status."""
         self.delivery = Delivery(uri)
 
     def update(self, studies: Studies) -> None:
@@ -64,6 +65,7 @@ class _Mlflow:
             studies.notices.append(trouble)
 
     def close(self) -> str | None:
+        self.delivery.put(self._leave)
         return self.delivery.close(_CLOSING_SECONDS)
 
     def _send(self, news: News) -> None:
@@ -76,7 +78,7 @@ class _Mlflow:
             metrics = [Metric(_key(name), float(value), moment, epoch) for name, value in row.items()]
             for i in range(0, 0 if epoch <= known else len(metrics), _BATCH):
                 self.client.log_batch(run, metrics=metrics[i : i + _BATCH])
-        self._tell_state(run, news)
+        self._tell_state(news.trial, news.status, news.reason)
 
     def _begin(self, news: News) -> int:
         """Find the trial's run on the server, or begin one; returns how many epochs of it are there already.
@@ -90,30 +92,34 @@ class _Mlflow:
         for found in self.client.search_runs([self.experiment], wanted):
             known = int(found.data.metrics.get("epoch", 0))
             if known <= news.epochs:
-                self.runs[news.trial], self.states[news.trial] = found.info.run_id, found.info.status
+                self.runs[news.trial], self.states[news.trial] = found.info.run_id, found.data.tags["emoray.status"]
                 return known
             self.client.delete_run(found.info.run_id)
-        tags["emoray.status"] = news.status
+        tags["emoray.status"] = RUNNING
         run = self.client.create_run(self.experiment, tags=tags, run_name=news.trial).info.run_id
-        self.runs[news.trial], self.states[news.trial] = run, _RUNNING
+        self.runs[news.trial], self.states[news.trial] = run, RUNNING
         params = [Param(key, str(value)[:_LONGEST]) for key, value in flat(news.settings).items()]
         for i in range(0, len(params), _BATCH):
             self.client.log_batch(run, params=params[i : i + _BATCH])
         return 0
 
-    def _tell_state(self, run: str, news: News) -> None:
+    def _leave(self) -> None:
+        """Trials that go on only when the sweep is resumed do not run: nobody would end them on the server."""
+        for trial in [trial for trial, status in self.states.items() if status == RUNNING]:
+            self._tell_state(trial, UNFINISHED, "")
+
+    def _tell_state(self, trial: str, status: str, reason: str) -> None:
         """Tell how a trial stands, where the server does not know: an end that is told again gets another time."""
-        ends = {FAILED: "FAILED", STOPPED: "KILLED"}.get(news.status, "FINISHED")
-        state = ends if news.ended else _RUNNING
-        if state == self.states[news.trial]:
+        if status == self.states[trial]:
             return
-        self.states[news.trial] = state
-        self.client.set_tag(run, "emoray.status", news.status)
-        self.client.set_tag(run, "emoray.reason", news.reason[:_LONGEST])
-        if news.ended:
-            self.client.set_terminated(run, status=state)
+        self.states[trial] = status
+        run = self.runs[trial]
+        self.client.set_tag(run, "emoray.status", status)
+        self.client.set_tag(run, "emoray.reason", reason[:_LONGEST])
+        if status == RUNNING:
+            self.client.update_run(run, status="RUNNING")
         else:
-            self.client.update_run(run, status=state)
+            self.client.set_terminated(run, status=_STATES[status])
 
 
 def _key(name: str) -> str:
