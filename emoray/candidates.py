@@ -137,7 +137,12 @@ def why_none(table: TrialTable) -> str:
     first = failed[0]
     file = table.folder.trial(first.id) / "error.txt"
     last = last_lines(storage.text(file)) or first.reason
-    return f"all {len(failed)} trials failed; {first.id}, the first, with: {last} (whole in {file})"
+    told = (
+        f"all {len(failed)} trials failed; {first.id}, the first,"
+        if len(failed) > 1
+        else f"its trial {first.id} failed"
+    )
+    return f"{told} with: {last} (whole in {file})"
 
 
 def why_none_usable(left_out: Sequence[LeftOut]) -> str:

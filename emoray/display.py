@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from emoray.overview import clock, data_wait, natural, overview, waiting
+from emoray.overview import at_work, clock, data_wait, natural, overview, waiting
 from emoray.placement import Cluster
 from emoray.run_folder import RunFolder
 from emoray.studies import Studies
@@ -229,12 +229,11 @@ def about(manifest: Mapping[str, Any]) -> str:
 
 def under_way(studies: Studies) -> str:
     """What a search does at the moment, in a line."""
-    idle = {*waiting(studies), *studies.resting}
-    running = [trial for trial in studies.table if not trial.ended and trial not in idle]
+    running = at_work(studies)
     listed = [f"{t.id} in epoch {min(len(t.history) + 1, t.settings['epochs'])}" for t in running[:LISTED]]
     listed += [f"{len(running) - LISTED} more"] if len(running) > LISTED else []
     done = f"{sum(trial.ended for trial in studies.table)}/{studies.total} trials"
-    return f"{done}; at work: {', '.join(listed)}" if listed else f"{done}; {len(idle)} waiting"
+    return f"{done}; at work: {', '.join(listed)}" if listed else f"{done}; {len(waiting(studies))} waiting"
 
 
 def _end(trial: Trial, studies: Studies) -> str:

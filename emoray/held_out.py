@@ -96,11 +96,15 @@ def check(folder: RunFolder, fingerprint: str, classes: Sequence[str] | None) ->
 
 
 def keep(folder: RunFolder, prepared: Prepared) -> HeldOut:
-    """Write both splits of prepared data into the run folder, where they are not there yet."""
+    """Write both splits of prepared data into the run folder, where they are not there yet.
+
+    Raises UserError where one is there and damaged: a search should not end with that.
+    """
     held_out = HeldOut(folder.manifest.parent, prepared.manifest)
     for name in SPLITS:
         path = held_out.folder / f"{name}.npz"
         if path.exists():
+            held_out.load(name)
             continue
         split = prepared.load(name)
         arrays: dict[str, list[np.ndarray]] = {name: [getattr(split, name)] for name in ("images", "labels", "rows")}

@@ -39,7 +39,8 @@ def overview(studies: Studies, elapsed: float, width: int, height: int = 24) -> 
         told = [f"{name} {value}" for name, value in drawn(best, studies.sweep).items()]
         lines += [_line(text, "dim") for text in _two_lines(told or ["nothing is drawn in its study"], width)]
     idle = waiting(studies)
-    running = sorted((trial for trial in trials if not trial.ended), key=lambda trial: trial in idle)
+    mine = (trial for trial in trials if not trial.ended and trial not in studies.resting)
+    running = sorted(mine, key=lambda trial: trial in idle)
     room = max(1, min(SHOWN, height - _OTHER_LINES))
     if running:
         lines.append(_table(running[:room], metric, width))
@@ -74,6 +75,12 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def waiting(studies: Studies) -> list[Trial]:
     """Trials that have not ended and do not train now: they wait for a place, or for the others of their round."""
     return [*studies.waiting, *(studies.rounds.paused if studies.rounds is not None else ())]
+
+
+def at_work(studies: Studies) -> list[Trial]:
+    """Trials that train now."""
+    idle = {*waiting(studies), *studies.resting}
+    return [trial for trial in studies.table if not trial.ended and trial not in idle]
 
 
 def standing(studies: Studies) -> str:
@@ -128,7 +135,7 @@ def saved_epochs(trials: Iterable[Trial]) -> int:
 
 def time_left(studies: Studies) -> float | None:
     """Seconds that the search needs if nothing more is stopped early; None before there is anything to go by."""
-    running = max(1, sum(not trial.ended for trial in studies.table) - len(waiting(studies)))
+    running = max(1, len(at_work(studies)))
     rows = [row["seconds"] for trial in studies.table for row in trial.history]
     if not rows:
         return None
@@ -157,8 +164,8 @@ def counts(trials: Sequence[Trial], at_work: bool = True) -> Mapping[str, int]:
 
 
 def _heads(studies: Studies, trials: Sequence[Trial], elapsed: float) -> Iterable[str]:
-    known, idle = dict(counts(trials)), len(waiting(studies))
-    known |= {RUNNING: known[RUNNING] - idle, "waiting": idle}
+    known, idle, rest = dict(counts(trials)), len(waiting(studies)), len(studies.resting)
+    known |= {RUNNING: known[RUNNING] - idle - rest, "waiting": idle, UNFINISHED: rest}
     listed = " · ".join(f"{count} {status}" for status, count in known.items() if count)
     yield f"{sum(trial.ended for trial in trials)}/{studies.total} trials  {listed}"
     left, saved = time_left(studies), saved_epochs(trials)

@@ -169,7 +169,7 @@ def test_finalize_without_a_trained_epoch_says_so_before_ray_starts(tmp_path: Pa
     given = {"trial": "small-1", "study": "small", "index": 1, "settings": {"model": {"name": "lenet"}}, "drawn": {}}
     write_json(folder.trial("small-1") / "settings.json", given)
     write_json(folder.trial("small-1") / "end.json", {"status": "failed", "reason": "no memory", "parameters": None})
-    with pytest.raises(UserError, match="all 1 trials failed; small-1, the first, with: no memory"):
+    with pytest.raises(UserError, match="its trial small-1 failed with: no memory"):
         sweep.finalize_again(folder.path)
     assert len(list(trials.restore(folder))) == 1
 

@@ -205,7 +205,11 @@ def test_missing_images_come_from_the_source_as_it_was(tmp_path: Path, ray_clust
     prepared = data.prepare(sweep.data, cache=str(tmp_path / "cache"), seed=sweep.seed, progress=said.append)
     write_json(folder.manifest, prepared.manifest)
     before = held_out.keep(folder, prepared).load("test")
-    os.remove(folder.path / "data" / "test.npz")
+    file = folder.path / "data" / "test.npz"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"test\.npz is damaged"):
+        held_out.keep(folder, prepared)  # as a resume does, before it trains
+    os.remove(file)
     assert held_out.read(folder) is None
     found = held_out.anew(folder, sweep, said.append).load("test")
     np.testing.assert_array_equal(found.images, before.images)

@@ -1,12 +1,14 @@
 """Failed trials: which are run again, what a searcher is told of them, what is kept of them within a limit."""
 
+import io
 import json
 import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from emoray import metrics, retention
+from emoray import metrics, overview, retention
 from emoray.studies import Studies
 from emoray.trial_state import CRASH, ERROR, FAILED, FINISHED, MEMORY, NOT_FINITE, Trial
 from tests.test_resume import SWEEP, again, begun, epoch, fails, files, sweep_of, train
@@ -44,6 +46,23 @@ def test_a_retried_trial_is_taken_up_again_when_it_breaks_once_more(tmp_path: Pa
     assert not retried.complete
     ended(retried, two)
     assert retried.complete
+
+
+def test_what_rests_beside_a_retry_is_not_shown_as_running(tmp_path: Path) -> None:
+    studies = begun(tmp_path)
+    fails(studies, given_out(studies), ERROR)
+    resting = given_out(studies)
+    epoch(studies, resting)
+    retried = again(tmp_path, studies.sweep, retry_failed=True)
+    one = given_out(retried)
+    assert retried.next() is None
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(overview.overview(retried, 1.0, 80))
+    shown = console.export_text()
+    assert "1 running · 1 unfinished" in shown
+    assert f"\n{one.id} " in shown
+    assert f"\n{resting.id} " not in shown
+    assert overview.at_work(retried) == [one]
 
 
 def test_a_retried_trial_of_a_population_does_not_wait_for_those_that_rest(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ def _without_scores(run: Run) -> str:
     failed = sum(trial.status == "failed" for trial in run.trials)
     if not run.trials:
         return "No trial has been started."
+    if failed == len(run.trials) == 1:
+        return "Its only trial failed; the reason stands under Training."
     if failed == len(run.trials):
         return f"All {failed} trials failed; their reasons stand under Training."
     return f"{len(run.trials) - failed} of {len(run.trials)} trials have not finished an epoch; {failed} failed."
