@@ -122,6 +122,11 @@ MISTAKES = [
         "ray start --address=$RAY_HEAD_IP:6378",
         r"commands\[1\]: --address=\$RAY_HEAD_IP:6378 is not allowed: .*must end in :6379",
     ),
+    (
+        "ray start --address=$RAY_HEAD_IP:6379",
+        "ray start --address=${RAY_HED_IP}:6379",
+        r"worker_start_ray_commands\[1\]: Ray sets no variable RAY_HED_IP: did you mean \$RAY_HEAD_IP",
+    ),
     ("--port=6379", "--port=6380", r"commands\[2\]: --address=\$RAY_HEAD_IP:6379 is not allowed: .*port 6380"),
     ("--port=6379 ", "--port 6380 ", r"commands\[1\]: --address=\$RAY_HEAD_IP:6379 is not allowed: .*port 6380"),
     ("emoray.spot --address $RAY_HEAD_IP:6379", "emoray.spot", "`emoray.spot` needs --address=.RAY_HEAD_IP:6379"),

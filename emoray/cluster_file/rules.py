@@ -17,6 +17,8 @@ from emoray.problems import Problems
 DEFAULT_PORT = "6379"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")
+_HEAD = "RAY_HEAD_IP"
+"""The variable in which `ray up` gives workers the address of the head."""
 
 
 def check(config: Mapping[str, Any], here: Versions, problems: OfParts) -> None:
@@ -73,7 +75,7 @@ def _starts(config: Mapping[str, Any], problems: Problems) -> None:
     for place, option in needed.items():
         started = start.ray_starts(config.get(place, ()))
         if not any(start.option(arguments, option) for _, arguments in started):
-            example = {"--address": f"$RAY_HEAD_IP:{DEFAULT_PORT}"}.get(option, "~/ray_bootstrap_config.yaml")
+            example = {"--address": f"${_HEAD}:{DEFAULT_PORT}"}.get(option, "~/ray_bootstrap_config.yaml")
             at = f"{place}[{started[0][0]}]" if started else place
             problems.add(at, f"`ray start` needs {option}={example}", "ray start")
 
@@ -88,10 +90,15 @@ def _ports(config: Mapping[str, Any], problems: Problems) -> None:
     for number, arguments, word in [*((*one, "ray start") for one in start.ray_starts(commands)), *needed]:
         place, address = f"worker_start_ray_commands[{number}]", start.option(arguments, "--address")
         if address is None and word == machines.WATCHER:  # of `ray start` this is told already
-            problems.add(place, f"`{word}` needs --address=$RAY_HEAD_IP:{port}", word)
+            problems.add(place, f"`{word}` needs --address=${_HEAD}:{port}", word)
         elif address is not None and "$" not in port and not re.search(rf":({re.escape(port)}|\$\S+)$", address):
             told = f"--address={address} is not allowed: the head listens on port {port}, so it must end in :{port}"
             problems.add(place, told, address)
+        host = re.match(r"\$\{?(\w+)", address or "")
+        if (
+            host and host[1] != _HEAD and _is_like(host[1], _HEAD)
+        ):  # a shell makes nothing of a variable that is not set
+            problems.add(place, f"Ray sets no variable {host[1]}: did you mean ${_HEAD}?", host[1])
 
 
 def _dashboard(config: Mapping[str, Any], problems: Problems) -> None:
