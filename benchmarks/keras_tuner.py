@@ -3,17 +3,17 @@
     pip install -e '.[benchmark]'
     python -m benchmarks.keras_tuner --data FER2013 --way emoray --out emoray.json
     python -m benchmarks.keras_tuner --data FER2013 --way random --out random.json
-    python -m benchmarks.keras_tuner --compare emoray.json random.json
+    python -m benchmarks.keras_tuner --compare emoray.json --to random.json
 
     python -m benchmarks.keras_tuner --data FER2013 --way emoray --scheduler hyperband --out emoray_hyperband.json
     python -m benchmarks.keras_tuner --data FER2013 --way hyperband --out hyperband.json
-    python -m benchmarks.keras_tuner --compare emoray_hyperband.json hyperband.json
+    python -m benchmarks.keras_tuner --compare emoray_hyperband.json --to hyperband.json
 
 Each way runs in a process of its own and notes, from its start without the preparation of the data, when each epoch
 ended and its validation accuracy. All have the same epochs to spend, trials times epochs: what stops trials early gets
 as many more trials, and whatever is trained beyond is left out. The comparison tells seconds to the same number of
 trained epochs, and the best validation accuracy after the same time. KerasTuner trains with `model.fit` on arrays in
-memory, its usual way.
+memory, its usual way. Which settings are drawn is luck: several seeds (`--seed`) are compared by pairs and averaged.
 """
 
 import argparse
@@ -42,6 +42,10 @@ train:
   optimizer: {{name: adam, learning_rate: {{loguniform: [5e-4, 3e-3]}}}}
 search: {{metric: accuracy, scheduler: {{name: {scheduler}}}}}
 """
+
+
+SHARES = (0.25, 0.5, 1.0)
+"""Of the time that the shorter of two searches took, the moments at which their best accuracy is compared."""
 
 
 @dataclass(frozen=True)
@@ -145,22 +149,28 @@ def _budget(sweep: config.Sweep) -> int:
     return sum(study.trials * study.epochs for study in sweep.studies)
 
 
-def compare(files: list[Path]) -> None:
-    """Print, for each pair with the first, seconds to as many epochs and accuracy after the same time."""
-    told = {file.stem: [Epoch(**epoch) for epoch in json.loads(file.read_text())] for file in files}
-    (name, own), *others = told.items()
-    for other, epochs in others:
-        count = min(len(own), len(epochs))
-        mine, theirs = own[count - 1].seconds, epochs[count - 1].seconds
-        print(f"{count} epochs: {name} {mine:.0f} s, {other} {theirs:.0f} s, ratio {theirs / mine:.2f}")
-        moment = min(own[-1].seconds, epochs[-1].seconds)
-        for share in (0.25, 0.5, 1.0):
-            best = [
-                max((e.accuracy for e in each if e.seconds <= share * moment), default=np.nan) for each in (own, epochs)
-            ]
-            print(
-                f"  best validation accuracy after {share * moment:.0f} s: {name} {best[0]:.4f}, {other} {best[1]:.4f}"
-            )
+def compare(files: list[Path], others: list[Path]) -> None:
+    """Print seconds to as many epochs and best accuracy after the same time, run by run and on average."""
+    ratios, best = [], []
+    for file, other in zip(files, others, strict=True):
+        pair = [[Epoch(**epoch) for epoch in json.loads(path.read_text())] for path in (file, other)]
+        count = min(map(len, pair))
+        mine, theirs = (epochs[count - 1].seconds for epochs in pair)
+        moment = min(epochs[-1].seconds for epochs in pair)
+        ratios.append(theirs / mine)
+        best.append([[_best(epochs, share * moment) for share in SHARES] for epochs in pair])
+        print(f"{count} epochs: {file.stem} {mine:.0f} s, {other.stem} {theirs:.0f} s, ratio {ratios[-1]:.2f}")
+        for name, found in zip((file.stem, other.stem), best[-1], strict=True):
+            told = ", ".join(f"{a:.4f} after {share * moment:.0f} s" for a, share in zip(found, SHARES, strict=True))
+            print(f"  best validation accuracy, {name}: {told}")
+    print(f"ratio of seconds, geometric mean of {len(ratios)}: {math.exp(np.mean(np.log(ratios))):.2f}")
+    for share, (mine, theirs) in zip(SHARES, np.mean(best, axis=0).T, strict=True):
+        print(f"mean best validation accuracy after {share:.0%} of the shorter time: {mine:.4f}, {theirs:.4f}")
+
+
+def _best(epochs: list[Epoch], seconds: float) -> float:
+    """The best validation accuracy until then; 0 before there is any."""
+    return max((epoch.accuracy for epoch in epochs if epoch.seconds <= seconds), default=0.0)
 
 
 def _prepared(sweep: config.Sweep) -> Any:
@@ -180,10 +190,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the split, the settings drawn and the weights")
     parser.add_argument("--scheduler", default="none", choices=["none", "asha", "hyperband"], help="of emoray")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--compare", type=Path, nargs="+", metavar="JSON")
+    parser.add_argument("--compare", type=Path, nargs="+", metavar="JSON", help="emoray's, one a seed")
+    parser.add_argument("--to", type=Path, nargs="+", metavar="JSON", help="as many of another way")
     arguments = parser.parse_args()
     if arguments.compare:
-        compare(arguments.compare)
+        compare(arguments.compare, arguments.to)
         return
     limit = f", limit: {arguments.limit}" if arguments.limit else ""
     with tempfile.TemporaryDirectory() as folder:
