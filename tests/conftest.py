@@ -4,6 +4,7 @@ import atexit
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]
 os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": str(_TOKEN.with_name("aws"))}
 os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.environ["AWS_CONFIG_FILE"]}
+# A shell has what it runs in the background ignore Ctrl-C, and what that starts; here Ctrl-C is under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 atexit.register(shutil.rmtree, _TOKEN.parent, ignore_errors=True)
 
 
