@@ -1,8 +1,8 @@
 """A real sweep beside KerasTuner's: the same cores, data, model, space, trials and epochs.
 
     pip install -e '.[benchmark]'
-    python -m benchmarks.keras_tuner --data FER2013 --way emoray --out emoray.json
     python -m benchmarks.keras_tuner --data FER2013 --way random --out random.json
+    python -m benchmarks.keras_tuner --data FER2013 --way emoray --first random.json --out emoray.json
     python -m benchmarks.keras_tuner --compare emoray.json --to random.json
 
     python -m benchmarks.keras_tuner --data FER2013 --way emoray --scheduler hyperband --out emoray_hyperband.json
@@ -13,7 +13,8 @@ Each way runs in a process of its own and notes, from its start without the prep
 ended and its validation accuracy. All have the same epochs to spend, trials times epochs: what stops trials early gets
 as many more trials, and whatever is trained beyond is left out. The comparison tells seconds to the same number of
 trained epochs, and the best validation accuracy after the same time. KerasTuner trains with `model.fit` on arrays in
-memory, its usual way. Which settings are drawn is luck: several seeds (`--seed`) are compared by pairs and averaged.
+memory, its usual way. Which settings are drawn is luck: with `--first` emoray tries those that KerasTuner drew, in
+their order, and several seeds (`--seed`) are compared by pairs and averaged.
 """
 
 import argparse
@@ -40,7 +41,7 @@ train:
   epochs: {epochs}
   batch_size: {{choice: [64, 128]}}
   optimizer: {{name: adam, learning_rate: {{loguniform: [5e-4, 3e-3]}}}}
-search: {{metric: accuracy, scheduler: {{name: {scheduler}}}}}
+search: {{metric: accuracy, scheduler: {{name: {scheduler}}}, first: {first}}}
 """
 
 
@@ -62,6 +63,8 @@ class Noted:
     def __init__(self, began: float) -> None:
         self.began = began
         self.epochs: list[Epoch] = []
+        self.settings: list[dict[str, Any]] = []
+        """Of each trial of KerasTuner's, as an entry of `search.first`."""
         self.seen = 0
 
     def add(self, accuracy: float) -> None:
@@ -76,7 +79,7 @@ class Noted:
         self.seen = len(studies.table.log)
 
 
-def through_emoray(sweep: config.Sweep) -> list[Epoch]:
+def through_emoray(sweep: config.Sweep) -> Noted:
     from emoray import placement, search, trials
     from emoray.run_folder import RunFolder
     from emoray.trial.data import load
@@ -92,10 +95,11 @@ def through_emoray(sweep: config.Sweep) -> list[Epoch]:
     with cluster.connected(None, [sweep.folder], print) as machine, tempfile.TemporaryDirectory() as folder:
         slots = placement.slots(sweep, machine, "memory")
         search.run(sweep, trials.TrialTable(RunFolder(Path(folder))), load(prepared, "memory"), slots, noted)
-    return noted.epochs[:budget]
+    noted.epochs = noted.epochs[:budget]
+    return noted
 
 
-def through_keras_tuner(sweep: config.Sweep, way: str) -> list[Epoch]:
+def through_keras_tuner(sweep: config.Sweep, way: str) -> Noted:
     prepared = _prepared(sweep)
     train, validation = prepared.load("train"), prepared.load("validation")
     classes = len(prepared.manifest["classes"])
@@ -117,7 +121,11 @@ def through_keras_tuner(sweep: config.Sweep, way: str) -> list[Epoch]:
             return model
 
         def fit(self, hp: Any, model: Any, *arguments: Any, **named: Any) -> Any:
-            return model.fit(*arguments, batch_size=hp.Choice("batch_size", [64, 128]), **named)
+            batch = hp.Choice("batch_size", [64, 128])
+            optimizer = {"name": "adam", "learning_rate": hp.get("learning_rate")}
+            drawn = {"study": study.name, "dropout": hp.get("dropout"), "optimizer": optimizer, "batch_size": batch}
+            noted.settings.append(drawn)
+            return model.fit(*arguments, batch_size=batch, **named)
 
     class Note(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -141,7 +149,7 @@ def through_keras_tuner(sweep: config.Sweep, way: str) -> list[Epoch]:
                 callbacks=[Note()],
                 verbose=0,
             )
-    return noted.epochs
+    return noted
 
 
 def _budget(sweep: config.Sweep) -> int:
@@ -153,7 +161,7 @@ def compare(files: list[Path], others: list[Path]) -> None:
     """Print seconds to as many epochs and best accuracy after the same time, run by run and on average."""
     ratios, best = [], []
     for file, other in zip(files, others, strict=True):
-        pair = [[Epoch(**epoch) for epoch in json.loads(path.read_text())] for path in (file, other)]
+        pair = [[Epoch(**epoch) for epoch in json.loads(path.read_text())["epochs"]] for path in (file, other)]
         count = min(map(len, pair))
         mine, theirs = (epochs[count - 1].seconds for epochs in pair)
         moment = min(epochs[-1].seconds for epochs in pair)
@@ -188,6 +196,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--limit", type=int, help="at most so many training images")
     parser.add_argument("--seed", type=int, default=0, help="of the split, the settings drawn and the weights")
+    parser.add_argument(
+        "--first", type=Path, metavar="JSON", help="emoray tries the settings that KerasTuner drew there"
+    )
     parser.add_argument("--scheduler", default="none", choices=["none", "asha", "hyperband"], help="of emoray")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--compare", type=Path, nargs="+", metavar="JSON", help="emoray's, one a seed")
@@ -201,11 +212,13 @@ def main() -> None:
         file = Path(folder, "sweep.yaml")
         asked = {"trials": arguments.trials, "epochs": arguments.epochs, "scheduler": arguments.scheduler}
         asked["seed"] = arguments.seed
+        asked["first"] = json.loads(arguments.first.read_text())["settings"] if arguments.first else []
         file.write_text(SWEEP.format(data=Path(arguments.data).absolute(), limit=limit, **asked))
         sweep = config.load(file, storage="runs")
         way = arguments.way
-        epochs = through_emoray(sweep) if way == "emoray" else through_keras_tuner(sweep, way)
-    arguments.out.write_text(json.dumps([asdict(epoch) for epoch in epochs]))
+        noted = through_emoray(sweep) if way == "emoray" else through_keras_tuner(sweep, way)
+    epochs = noted.epochs
+    arguments.out.write_text(json.dumps({"epochs": [asdict(each) for each in epochs], "settings": noted.settings}))
     print(f"{way}: {len(epochs)} epochs in {epochs[-1].seconds:.0f} s, best {max(e.accuracy for e in epochs):.4f}")
 
 
