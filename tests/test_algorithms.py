@@ -1,5 +1,6 @@
 """What search algorithms draw, by themselves: every kind of space, the same each time, and better than chance."""
 
+import json
 import math
 import subprocess
 import sys
@@ -105,6 +106,26 @@ def test_a_range_that_its_step_does_not_divide_is_drawn_without_a_word() -> None
         searcher_of({"name": "optuna"}, uneven, 1).restore(1, drawn[0])
     assert {one["x"] for one in drawn} == {0, 0.3, 0.6, 0.9}
     assert {one["n"] for one in drawn} == {1, 5, 9}
+
+
+@pytest.mark.parametrize("algorithm", [*OPTUNA[:2], OPTUNA[3]], ids=str)
+def test_a_resumed_searcher_knows_every_digit_that_the_unbroken_one_knows(algorithm: dict[str, Any]) -> None:
+    """A number in the twelfth place would now and then be rounded to another draw."""
+    unbroken, drawn = searcher_of(algorithm, NUMBERS, 1), []
+    for index in range(1, 15):
+        drawn.append(unbroken.ask(index, 0))
+        unbroken.tell(index, index / 14)
+    resumed = searcher_of(algorithm, NUMBERS, 1)
+    for index, one in enumerate(json.loads(json.dumps(drawn)), 1):  # as a run folder keeps it
+        resumed.restore(index, one)
+        resumed.tell(index, index / 14)
+    known = [
+        [(trial.params, trial.value) for trial in each.study.trials if trial.value is not None]
+        for each in (unbroken, resumed)
+    ]
+    assert len(known[0]) == 14
+    assert known[0] == known[1]
+    assert unbroken.ask(15, 0) == resumed.ask(15, 0)
 
 
 def test_a_grid_is_every_point_once_and_then_ends() -> None:

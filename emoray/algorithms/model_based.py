@@ -61,7 +61,6 @@ class _Optuna:
             return None
         self.study.sampler = self._sampler(index, attempt)
         trial = self.study.ask()
-        self.numbers[index] = trial.number
         drawn: Drawn = {}
 
         def suggest(name: str, sampler: spaces.Sampler) -> Any:
@@ -69,6 +68,10 @@ class _Optuna:
             return drawn[name]
 
         spaces.draw(self.space.space, suggest)
+        # Optuna notes all digits of a number, and a resumed search knows only the rounded one: to draw the same from
+        # both, it learns from what is restored here, too.
+        self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
+        self.restore(index, drawn)
         return drawn
 
     def restore(self, index: int, drawn: Drawn) -> None:
