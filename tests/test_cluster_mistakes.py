@@ -94,6 +94,17 @@ MISTAKES = [
         "  type: aws\n  security_group: {GroupName: x}\n",
         "Ray adds a rule to it that opens SSH to 0.0.0.0/0",
     ),
+    (
+        "IamInstanceProfile: *worker_profile",
+        "IamInstanceProfile: *head_profile",
+        "cpu.node_config.IamInstanceProfile: .* is the head's",
+    ),
+    (
+        "      SecurityGroupIds: *security_groups\n",
+        "      SecurityGroupIds: *security_groups\n      NetworkInterfaces: [{DeviceIndex: 0}]\n",
+        r"SecurityGroupIds: Ray takes it from each of NetworkInterfaces(.*\n)*.*NetworkInterfaces\[0\].SubnetId: it is",
+    ),
+    ("HttpTokens: required", "HttpTokens: required, HttpEndpoint: disabled", "HttpEndpoint: 'disabled' is not allowed"),
     ("HttpTokens: required", "HttpTokens: optional", "MetadataOptions: HttpTokens must be required"),
     (
         "MetadataOptions: *imds",
@@ -116,6 +127,13 @@ MISTAKES = [
         r"worker_start_ray_commands\[2\]: 'emoray.spots' is .*'emoray.spot'",
     ),
     ("python -m emoray.spot ", "python -m emoray.sweep ", "worker_start_ray_commands: spot machines need"),
+    # ours: options of `ray start`
+    (
+        "--object-manager-port=8076",
+        "--object-manger-port=8076",
+        "`ray start` has no option --object-manger-port: did you mean '--object-manager-port'",
+    ),
+    ("ray start --address", "ray start --head --address", r"worker_start_ray_commands\[1\]: --head is not allowed"),
     # ours: the head's port
     (
         "ray start --address=$RAY_HEAD_IP:6379",
@@ -244,6 +262,7 @@ def test_every_mistake_is_told_with_its_place(folder: Path, old: str, new: str, 
         ("    - --ulimit nofile=65536:65536", "    - --shm-size=1gb"),
         ("    - --ulimit nofile=65536:65536", "    - --shm-size\n    - '2147483648'"),
         ("--ulimit nofile=65536:65536", "--shm-size=$HALF"),
+        ("-e RAY_AUTH_MODE=token", "-eRAY_AUTH_MODE=token"),
         ("SpotOptions: {SpotInstanceType: one-time, InstanceInterruptionBehavior: terminate}", "SpotOptions: {}"),
         ("InstanceType: g6.xlarge", "InstanceType: gr6.4xlarge"),
         ("InstanceType: g6.xlarge", "InstanceType: p4d.24xlarge"),

@@ -48,7 +48,43 @@ TEMPLATE_MISTAKES = [
     ),
     ("Sid: FindInBucket", "Sdi: FindInBucket", r"Statement\[0\].Sdi: .*did you mean 'Sid'"),
     ('Version: "2012-10-17"', 'Version: "2012-10-71"', "Version: '2012-10-71' is not allowed"),
+    # what the head and the workers may do
+    (
+        'Resource: {"Fn::GetAtt": [WorkerRole, Arn]}',
+        "Resource: arn:aws:iam::1:role/Admin",
+        "Statement.4..Resource: 'arn:aws:iam::1:role/Admin' is no role of this template",
+    ),
+    (
+        'Resource: {"Fn::GetAtt": [WorkerRole, Arn]}',
+        'Resource: {"Fn::GetAtt": [HeadRole, Arn]}',
+        "'HeadRole' is the role itself, so workers would have all its rights",
+    ),
+    ("Roles: [{Ref: WorkerRole}]", "Roles: [{Ref: HeadRole}]", "WorkerProfile.Properties.Roles.0.: .*another profile"),
+    ('["ec2:DescribeInstances", ', '["ssm:SendCommand", ', "Resource: '\\*' is too much for ssm:SendCommand"),
+    ('["ec2:DescribeInstances", ', '["sts:AssumeRole", ', "Resource: '\\*' is too much for sts:AssumeRole"),
+    ("- s3:PutObject", "- s3:PutBucketPolicy", "'s3:PutBucketPolicy' changes who may use the bucket"),
+    ("- s3:PutObject", "- s3:PutObjectAcl", "'s3:PutObjectAcl' changes who may use the bucket"),
+    (
+        '    AllowedPattern: "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"\n',
+        "",
+        "the parameter Bucket takes ., more than one bucket",
+    ),
+    (
+        'AllowedPattern: "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"',
+        'AllowedPattern: "[a-z*-]+"',
+        "the parameter Bucket takes ., more than one bucket",
+    ),
     # who may reach the nodes
+    (
+        'SourceSecurityGroupId: {"Fn::GetAtt": [Nodes, GroupId]}',
+        "SourceSecurityGroupId: sg-0123456789abcdef0",
+        "SourceSecurityGroupId: 'sg-0123456789abcdef0' is no group of this template",
+    ),
+    (
+        'AllowedPattern: "([0-9]{1,3}\\\\.){3}[0-9]{1,3}/(2[4-9]|3[0-2])"',
+        'AllowedPattern: "(([0-9./]+)+)+x"',
+        "the AllowedPattern of SshRange takes too long to try",
+    ),
     ("IpProtocol: tcp, FromPort: 22, ToPort: 22", "IpProtocol: '-1'", "IpProtocol: '-1' opens more than SSH"),
     ("IpProtocol: tcp, ", "", "SecurityGroupIngress.0..IpProtocol: it is missing"),
     (

@@ -33,6 +33,15 @@ _PERMISSIONS = {
 }
 
 
+_EVERYWHERE = (
+    *("ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances", "iam:PassRole"),  # which have rules of their own
+    *("ecr:GetAuthorizationToken", "cloudwatch:PutMetricData", "logs:CreateLogGroup"),
+)
+"""What may be done with the resource "*", beside looking (`ec2:Describe...`)."""
+_OF_BUCKET = re.compile(r"s3:(Put|Delete|Create)Bucket|s3:(Put|Delete)(Object|AccessPoint|Public)\w*(Acl|Policy|Block)")
+"""What changes who may use a bucket, or the bucket itself."""
+
+
 def policy(document: Any, place: str, references: References, problems: Problems) -> None:
     """Note what is wrong with the document of a policy, or with that of a role, which tells who may take it."""
     if not isinstance(document, Mapping):
@@ -81,7 +90,7 @@ def _statement(statement: Mapping[str, Any], at: str, references: References, pr
             problems.add(f"{at}.Action", why)
     for resource in _listed(statement.get("Resource", ())):
         references.check(resource, f"{at}.Resource", problems)
-        if allows and (why := _too_many(resource, actions)):
+        if allows and (why := _too_many(resource, actions, at, references)):
             problems.add(f"{at}.Resource", why)
     _condition(statement.get("Condition", {}), f"{at}.Condition", references, problems)
     if allows and (why := _of_others(statement, actions)):
@@ -109,18 +118,41 @@ def _action(action: Any, allows: bool) -> str:
     allowed = [*shapes.service(service).operation_names, *_PERMISSIONS.get(service, ())]
     if name not in allowed:
         return f"there is no action '{action}': {shapes.unknown(name, allowed)}"
+    if allows and _OF_BUCKET.match(str(action)):
+        return f"'{action}' changes who may use the bucket: nodes need its objects alone"
     if allows and service == "iam" and name != "PassRole":
         return f"'{action}' would let a node give itself more rights: of IAM, only iam:PassRole may be allowed"
     return ""
 
 
-def _too_many(resource: Any, actions: list[Any]) -> str:
+def _too_many(resource: Any, actions: list[Any], place: str, references: References) -> str:
     """Why a resource is too wide for what is done with it, or empty."""
     written = References.text(resource)
-    if any(str(action).startswith("s3:") for action in actions) and re.search(r"[*?]", written.partition("/")[0]):
-        return f"'{written}' is more than one bucket: name the bucket"
-    if any(str(action).startswith("iam:") for action in actions) and re.search(r"[*?]", written):
+    if any(str(action).startswith("s3:") for action in actions):
+        if re.search(r"[*?]", written.partition("/")[0]):
+            return f"'{written}' is more than one bucket: name the bucket"
+        bucket = written.rpartition(":::")[2].partition("/")[0]
+        if why := next((why for name in references.inserted(bucket) if (why := references.joker(name))), ""):
+            return why
+    if "iam:PassRole" in actions:
+        return _passed(resource, place, references)
+    everywhere = [action for action in actions if written == "*" and action not in _EVERYWHERE]
+    if widest := next((action for action in everywhere if ":Describe" not in str(action)), None):
+        return f"'*' is too much for {widest}: name the resources that it may be used on"
+    return ""
+
+
+def _passed(resource: Any, place: str, references: References) -> str:
+    """Why the role that may be given to machines is not the workers', or empty."""
+    if re.search(r"[*?]", written := References.text(resource)):
         return f"'{written}' is more than one role, and some may do anything: name the workers' role"
+    told = "name the workers' role, as in {'Fn::GetAtt': [WorkerRole, Arn]}"
+    named = resource.get("Fn::GetAtt") if isinstance(resource, Mapping) else None
+    role = str(named[0] if isinstance(named, list) and named else named or "").partition(".")[0]
+    if role not in references.resources:
+        return f"{written or resource!r} is no role of this template, so what it may do cannot be seen: {told}"
+    if place.startswith(f"Resources.{role}."):
+        return f"'{role}' is the role itself, so workers would have all its rights: {told}"
     return ""
 
 

@@ -1,11 +1,10 @@
 """Who may reach the nodes: the rules of the template's security groups. Pure; notes problems."""
 
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emoray.cluster_file import shapes
+from emoray.cluster_file import shapes, values
 from emoray.cluster_file.references import References
 from emoray.problems import Problems
 
@@ -64,9 +63,20 @@ def _rule(rule: Mapping[str, Any], place: str, references: References, problems:
         problems.add(f"{place}.SourcePrefixListId", "such a list may hold any addresses: name a range, by CidrIp")
     elif not any(key in rule for key in (*_RANGES, *FROM_GROUP)):
         problems.add(f"{place}.CidrIp", "it is missing: the rule does not tell from where")
+    for key in FROM_GROUP:
+        if key in rule and not _own(rule[key], references):
+            problems.add(f"{place}.{key}", f"{rule[key]!r} is no group of this template: only the nodes may come in")
     for key in _RANGES:
         if key in rule:
             _opening(rule, key, place, references, problems)
+
+
+def _own(group: Any, references: References) -> bool:
+    """Whether a security group is one that the template makes."""
+    named = next(iter(group.values()), None) if isinstance(group, Mapping) else None
+    name = str(named[0] if isinstance(named, list) and named else named).partition(".")[0]
+    resource = references.resources.get(name)
+    return isinstance(resource, Mapping) and resource.get("Type") == "AWS::EC2::SecurityGroup"
 
 
 def _opening(rule: Mapping[str, Any], key: str, place: str, references: References, problems: Problems) -> None:
@@ -105,10 +115,10 @@ def _taken(name: Any, parameter: Mapping[str, Any]) -> str:
     if isinstance(offered, list):
         return next((why for why in (_too_wide(one, References({}, {})) for one in offered) if why), "")
     try:
-        taken = [each for each in _WIDE if re.fullmatch(str(parameter.get("AllowedPattern", ".*")), each)]
-    except re.error as error:
-        return f"the AllowedPattern of {name} is no regular expression ({error})"
-    if not taken:
+        taken = values.taken(str(name), parameter, _WIDE)
+    except values.Unusable as error:
+        return str(error)
+    if taken is None:
         return ""
-    what = ", the whole internet" if taken[0].endswith("/0") else f", more than {MOST_ADDRESSES} addresses"
-    return f"the parameter {name} takes {taken[0]}{what}: give it an AllowedPattern that does not"
+    what = ", the whole internet" if taken.endswith("/0") else f", more than {MOST_ADDRESSES} addresses"
+    return f"the parameter {name} takes {taken}{what}: give it an AllowedPattern that does not"

@@ -40,6 +40,16 @@ def gpus(config: Mapping[str, Any], problems: Problems) -> None:
             )
 
 
+def profiles(config: Mapping[str, Any], problems: Problems) -> None:
+    """What runs on a worker, a trial's code among it, must not start and end machines as the head may."""
+    nodes = {name: (place, told["node_config"].get("IamInstanceProfile")) for name, place, told in node_types(config)}
+    _, of_head = nodes.pop(config["head_node_type"])
+    for place, own in nodes.values():
+        if own and own == of_head:
+            told = f"{own!r} is the head's, which may start and end machines: give workers a profile of their own"
+            problems.add(f"{place}.node_config.IamInstanceProfile", told)
+
+
 def is_spot(node: Mapping[str, Any]) -> bool:
     """Whether EC2 may take back the machines of a node type."""
     market = node["node_config"].get("InstanceMarketOptions")

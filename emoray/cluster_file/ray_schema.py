@@ -4,6 +4,7 @@ All that is taken from Ray's private modules for this stands here.
 """
 
 import copy
+import functools
 import json
 import logging
 from pathlib import Path
@@ -98,3 +99,11 @@ def _as_ray_up(config: dict[str, Any], problems: OfParts) -> None:
         util.validate_config(util.prepare_config(copy.deepcopy(config)))
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         problems.add("ray up", " ".join(str(error).split()))
+
+
+@functools.lru_cache(maxsize=1)
+def start_options() -> list[str]:
+    """The options of `ray start`, of this version of Ray."""
+    from ray.scripts import scripts  # a second of imports that a file without commands does not need
+
+    return sorted(name for each in scripts.start.params for name in (*each.opts, *each.secondary_opts))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from emoray.cluster_file import shapes
+from emoray.cluster_file import shapes, values
 from emoray.problems import Problems
 
 _FUNCTIONS = ("Ref", "Fn::GetAtt", "Fn::Join", "Fn::Sub")
@@ -58,6 +58,23 @@ class References:
             case {"Fn::Join": [str(between), list(parts)]}:
                 return between.join(References.text(part) for part in parts)
         return ""
+
+    @staticmethod
+    def inserted(text: str) -> list[str]:
+        """The names that Fn::Sub would put values in the place of."""
+        return [str(name) for name in _INSERTED.findall(text)]
+
+    def joker(self, name: str) -> str:
+        """Why a parameter could be a pattern of many names where one is wanted, or empty."""
+        parameter = self.parameters.get(name)
+        if not isinstance(parameter, Mapping):
+            return ""
+        try:
+            taken = values.taken(name, parameter, ("*", "?", "a*", "data-?", "a*b"))
+        except values.Unusable as error:
+            return str(error)
+        told = f"the parameter {name} takes {taken}, more than one bucket: give it an AllowedPattern that does not"
+        return told if taken else ""
 
     def _wrong(self, function: str, argument: Any, place: str, problems: Problems) -> str:
         match function, argument:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from emoray.cluster_file import containers, machines, mounts, start, versions
+from emoray.cluster_file import containers, machines, mounts, ray_schema, shapes, start, versions
 from emoray.cluster_file.in_order import OfParts
 from emoray.cluster_file.start import node_types
 from emoray.cluster_file.versions import Versions
@@ -78,6 +78,20 @@ def _starts(config: Mapping[str, Any], problems: Problems) -> None:
             example = {"--address": f"${_HEAD}:{DEFAULT_PORT}"}.get(option, "~/ray_bootstrap_config.yaml")
             at = f"{place}[{started[0][0]}]" if started else place
             problems.add(at, f"`ray start` needs {option}={example}", "ray start")
+
+
+def _options(config: Mapping[str, Any], problems: Problems) -> None:
+    """`ray start` would refuse them, on machines that are paid for already."""
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        for number, arguments in start.ray_starts(config.get(key, ())):
+            known = ray_schema.start_options()
+            for written in (word.partition("=")[0] for word in arguments if word.startswith("--")):
+                if written not in known:
+                    told = f"`ray start` has no option {written}: {shapes.unknown(written, known)}"
+                    problems.add(f"{key}[{number}]", told, written)
+            if key.startswith("worker") and "--head" in arguments:
+                told = "--head is not allowed: each worker would be a cluster of its own"
+                problems.add(f"{key}[{number}]", told, "--head")
 
 
 def _ports(config: Mapping[str, Any], problems: Problems) -> None:
@@ -162,6 +176,9 @@ def _nodes(config: Mapping[str, Any], problems: Problems) -> None:
                 f"{at}.MetadataOptions",
                 "HttpTokens must be required: without, any request from the node reads its keys",
             )
+        elif metadata.get("HttpEndpoint") == "disabled":
+            why = "'disabled' is not allowed: from there the node has its keys, and hears that it is taken back"
+            problems.add(f"{at}.MetadataOptions.HttpEndpoint", why)
         if (config.get("auth") or {}).get("ssh_private_key") and "KeyName" not in node and "UserData" not in node:
             problems.add(
                 f"{at}.KeyName", "it is missing: with auth.ssh_private_key each node needs the name of that key"
@@ -176,16 +193,23 @@ def _network(config: Mapping[str, Any], problems: Problems) -> None:
             "it in each node's SecurityGroupIds",
         )
     for _, place, told in node_types(config):
-        node = told["node_config"]
-        interfaces = node.get("NetworkInterfaces") or [{}]
-        own = all(isinstance(one, Mapping) and one.get("Groups") for one in interfaces)
-        if not node.get("SecurityGroupIds") and not own:
+        node, at = told["node_config"], f"{place}.node_config"
+        interfaces = node.get("NetworkInterfaces")
+        for key in _OF_INTERFACES if interfaces else ():
+            if key in node:
+                problems.add(f"{at}.{key}", "Ray takes it from each of NetworkInterfaces: it must stand there alone")
+        for number, one in enumerate(interfaces if isinstance(interfaces, list) else ()):
+            for key in ("SubnetId", "Groups"):
+                if not isinstance(one, Mapping) or not one.get(key):
+                    problems.add(f"{at}.NetworkInterfaces[{number}].{key}", "it is missing: Ray wants it for each")
+        if not node.get("SecurityGroupIds") and not interfaces:
             problems.add(
-                f"{place}.node_config.SecurityGroupIds",
+                f"{at}.SecurityGroupIds",
                 "it is missing: Ray would make a group that opens SSH to 0.0.0.0/0; name the one of cluster/aws.yaml",
             )
 
 
+_OF_INTERFACES = ("SecurityGroupIds", "SubnetIds", "SubnetId")
 _IMAGES = ("docker", "docker.image", "docker.head_image")
 _SETUP = ("setup_commands", "head_setup_commands", "worker_setup_commands")
 _RULES: Mapping[Callable[[Mapping[str, Any], Problems], None], Sequence[str]] = {
@@ -193,6 +217,7 @@ _RULES: Mapping[Callable[[Mapping[str, Any], Problems], None], Sequence[str]] = 
     _workers: ("head_node_type",),
     _resources: (),
     _starts: (),
+    _options: (),
     _ports: ("head_start_ray_commands",),
     _dashboard: (),
     _authentication: ("head_node_type", *_IMAGES),
@@ -200,6 +225,7 @@ _RULES: Mapping[Callable[[Mapping[str, Any], Problems], None], Sequence[str]] = 
     mounts.arrives: ("file_mounts",),
     _nodes: (),
     _network: (),
+    machines.profiles: ("head_node_type",),
     machines.region: ("provider.region",),
     machines.gpus: (),
     machines.spot: (),

@@ -58,6 +58,7 @@ def check(template: Any, problems: Problems) -> None:
     for place, document in _documents(template["Resources"]):
         iam.policy(document, place, references, problems)
     ingress.check(template["Resources"], references, problems)
+    _roles(template["Resources"], problems)
 
 
 def profiles(template: Mapping[str, Any]) -> list[str]:
@@ -123,6 +124,18 @@ def _resource(resource: Mapping[str, Any], place: str, references: References, p
         if kind != "AWS::EC2::SecurityGroupIngress":  # which has rules of its own
             references.check(properties[key], f"{place}.{key}", problems)
     _managed(properties.get("ManagedPolicyArns", []), f"{place}.ManagedPolicyArns", references, problems)
+
+
+def _roles(resources: Mapping[str, Any], problems: Problems) -> None:
+    """A role in two profiles would give workers the head's rights."""
+    seen: list[Any] = []
+    for name, resource in resources.items():
+        roles = _properties(resource, "AWS::IAM::InstanceProfile").get("Roles", [])
+        for number, role in enumerate(roles if isinstance(roles, list) else ()):
+            if role in seen:
+                told = f"{role!r} is in another profile too: workers need a role of their own"
+                problems.add(f"Resources.{name}.Properties.Roles[{number}]", told)
+            seen.append(role)
 
 
 def _managed(policies: Any, place: str, references: References, problems: Problems) -> None:

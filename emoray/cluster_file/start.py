@@ -53,8 +53,10 @@ def container_environment(options: Iterable[Any]) -> dict[str, str]:
     for at, word in enumerate(split):
         if word in ("-e", "--env") and at + 1 < len(split):
             assigned = split[at + 1]
-        elif word.startswith(("--env=", "-e=")):
+        elif word.startswith("--env="):
             assigned = word.partition("=")[2]
+        elif word.startswith("-e") and not word.startswith("--"):
+            assigned = word.removeprefix("-e").removeprefix("=")
         else:
             continue
         name, _, value = assigned.partition("=")
