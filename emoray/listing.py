@@ -138,7 +138,10 @@ def _lines(shown: Trial, metric: str, folder: RunFolder, at_work: bool) -> Itera
     if shown.best is not None:
         yield f"best {metric} {natural(shown, metric)} at epoch {int(shown.best['epoch'])} of {len(shown.history)}"
     yield ""
-    yield yaml.safe_dump(json.loads(json.dumps(shown.settings)), sort_keys=False, default_flow_style=None).rstrip()
+    settings, _ = shown.at_best
+    if settings != shown.settings:
+        yield "settings of that epoch; what has changed since is told below"
+    yield yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False, default_flow_style=None).rstrip()
     if shown.changes:
         yield ""
         yield from (f"after epoch {change.epoch}: {change.why}" for change in shown.changes)

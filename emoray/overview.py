@@ -108,12 +108,13 @@ def to_spend(studies: Studies, cost: Mapping[str, float]) -> float:
 
 
 def drawn(trial: Trial, sweep: Sweep) -> dict[str, str]:
-    """What was drawn for a trial, by names as short as tells them apart; nothing where its space is gone."""
+    """What was drawn for a trial's best epoch, by names that tell them apart; nothing where its space is gone."""
     study = next((study for study in sweep.studies if study.name == trial.study), None)
     found: dict[str, str] = {}
+    values = trial.at_best[1]
 
     def recall(place: str, sampler: space.Sampler) -> object:
-        value = trial.drawn[place]
+        value = values[place]
         shown = sampler.quantile(value) if isinstance(sampler, space.Normal) else value
         found[place] = f"{shown:.3g}" if isinstance(shown, float) else str(shown)
         return value

@@ -38,6 +38,7 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
     keep = sweep.finalize.keep
     best = f"best {keep} checkpoints" if keep > 1 else "best checkpoint"
     best_trials = f"best {keep}" if keep > 1 else "best trial"
+    price = sweep.search.price_per_hour
     lines = [
         f"sweep      {sweep.name}, seed {sweep.seed}, into {sweep.storage}/",
         f"data       {source.name} ({source.format}): {count}, used as {size}, {_MODES[mode]}" + limited,
@@ -50,6 +51,7 @@ def describe(sweep: Sweep, machine: Cluster, source: Source) -> str:
         f"{'disk' if isinstance(storage.at(sweep.storage), Path) else 'bucket':<11}"
         f"checkpoints of the {best_trials}, of the best of each study and of {counted(slots, 'running trial')} are "
         "kept, and what finished trials would go on from" + _limit(sweep),
+        *([] if price is None else [f"money      at {price:g} an hour; --measure tells how much"]),
         f"finalize   {best}, ensemble by {_component(sweep.finalize.ensemble)}",
         *doubts(sweep, machine, slots, mode, image_bytes),
     ]
@@ -217,8 +219,9 @@ def _shares(sweep: Sweep) -> Iterator[str]:
     """How the better studies get more trials, where they do."""
     rounds = forecast.share_rounds(sweep)
     if rounds:
-        listed = ", ".join(f"{trials} trials for the best {studies}" for trials, studies in rounds[1:])
-        yield f"share      {rounds[0][0]} trials for all {rounds[0][1]} studies in proportion, then {listed}"
+        later = [f"{counted(trials, 'trial')} for the best {studies}" for trials, studies in rounds[1:] if trials]
+        then = f", then {', '.join(later)}" if later else ", and none is left for the better ones"
+        yield f"share      {counted(rounds[0][0], 'trial')} for all {rounds[0][1]} studies in proportion{then}"
 
 
 def _most(sweep: Sweep) -> str:

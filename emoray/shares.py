@@ -33,16 +33,21 @@ def rounds(wanted: Mapping[str, int]) -> list[tuple[int, int]]:
     count = max(1, math.ceil(math.log2(len(wanted)))) + 1 if len(wanted) > 1 else 1
     total, alive = sum(wanted.values()), len(wanted)
     listed = []
+    given = 0
     for number in range(count):
-        listed.append((total * (number + 1) // count - total * number // count, alive))
-        alive = math.ceil(alive / 2)
+        by_now = max(len(wanted), total * (number + 1) // count)  # nobody loses without a trial
+        listed.append((by_now - given, alive))
+        given, alive = by_now, math.ceil(alive / 2)
     return listed
 
 
 def _parts(budget: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """`budget` in whole parts by weight; what does not divide goes to the first."""
+    """`budget` in whole parts by weight, none empty where it suffices; what does not divide goes to the first."""
     whole = sum(weights.values())
     parts = {study: budget * weight // whole for study, weight in weights.items()}
     for study in list(parts)[: budget - sum(parts.values())]:
         parts[study] += 1
+    while 0 in parts.values() and budget >= len(parts):
+        parts[max(parts, key=lambda study: parts[study])] -= 1
+        parts[next(study for study, part in parts.items() if not part)] += 1
     return parts

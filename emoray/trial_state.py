@@ -95,6 +95,15 @@ class Trial:
         return self.history[curve.index(max(curve))] if curve and max(curve) > -math.inf else None
 
     @property
+    def at_best(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The settings and the draws by which the best epoch was trained; how long it may train is as it is now."""
+        epoch = self.best["epoch"] if self.best else math.inf
+        later = next((change for change in self.changes if change.epoch >= epoch), None)
+        if later is None:
+            return self.settings, self.drawn
+        return {**later.settings, "epochs": self.settings["epochs"]}, later.drawn
+
+    @property
     def ended(self) -> bool:
         return self.status != RUNNING
 
@@ -121,7 +130,7 @@ class Trial:
             "seconds": seconds,
             "images_per_second": sum(rates) / len(rates) if rates else None,
             "parameters": self.parameters,
-            "settings": json.dumps(self.settings),
+            "settings": json.dumps(self.at_best[0]),
             "failure": self.failure,
             "error": self.error,
             "changes": "; ".join(f"after epoch {change.epoch}: {change.why}" for change in self.changes),

@@ -232,6 +232,19 @@ def test_nothing_is_judged_within_a_warm_up(tmp_path: Path) -> None:
     assert forecast.expected_epochs(sweep, sweep.studies[0]) == pytest.approx(6 * (7 + 15) / 2)
 
 
+def test_what_a_price_comes_to_is_told_by_measuring(tmp_path: Path) -> None:
+    told = described(sweep_of(tmp_path, SWEEP), local_resources())
+    assert "money      at 2.5 an hour; --measure tells how much" in told, told
+
+
+def test_shares_of_too_few_trials_are_told(tmp_path: Path) -> None:
+    text = (
+        "models: [{name: lenet, trials: 1}, {name: simple_cnn, trials: 1}]\ndata: {faces: 300}\nsearch: {share: best}\n"
+    )
+    told = described(sweep_of(tmp_path, text), local_resources())
+    assert "share      2 trials for all 2 studies in proportion, and none is left for the better ones" in told, told
+
+
 def test_the_better_studies_may_be_the_costly_ones(tmp_path: Path) -> None:
     text = SWEEP.replace("trials: 3, width", "trials: 3, epochs: 60, width")
     told = described(sweep_of(tmp_path, text.replace("price_per_hour: 2.5", "share: best")), local_resources())
