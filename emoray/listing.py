@@ -41,6 +41,8 @@ def runs(place: AnyPath) -> str:
     every = [RunFolder(path) for path in storage.folders(place)]
     there = storage.each(place, lambda folder: folder.sweep.exists(), every)
     folders = [folder for folder, exists in zip(every, there, strict=True) if exists]
+    if not folders and RunFolder(place).sweep.exists():
+        raise UserError(f"{place}/ is a run itself: look at it by 'emoray show', or name the folder that it lies in")
     if not folders:
         raise UserError(f"{place}/ holds no runs; name the folder that a sweep's 'storage' names")
     rows, damaged = [("run", "state", "trials", "best", "age")], []

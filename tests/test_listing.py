@@ -44,6 +44,7 @@ def test_runs_and_their_trials_are_shown(tmp_path: Path, capsys: pytest.CaptureF
     ("arguments", "reason"),
     [
         (["runs", "nowhere"], "holds no runs"),
+        (["runs", "RUN"], "is a run itself: look at it by 'emoray show'"),
         (["show", "nowhere"], "is no run folder"),
         (["show", "RUN", "simple_cnn-01"], "did you mean 'simple_cnn-001'"),
     ],
