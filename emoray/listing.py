@@ -15,7 +15,7 @@ from emoray.overview import best_trial, counts, natural, sparkline
 from emoray.run_folder import RunFolder
 from emoray.storage import AnyPath
 from emoray.text import CODE, in_columns, wrapped
-from emoray.trial_state import FAILED, FINISHED, RUNNING, UNFINISHED, Trial
+from emoray.trial_state import FAILED, FINISHED, RUNNING, STOPPED, UNFINISHED, Trial
 from emoray.trials import TrialTable
 
 NOT_FINALIZED = "not finalized"
@@ -66,12 +66,25 @@ def run(path: AnyPath, width: int | None = None) -> str:
     at_work = state == RUNNING
     listed = " · ".join(f"{count} {status}" for status, count in counts(every, at_work).items() if count)
     told = [f"{folder.path}: {state}, {listed or 'no trials yet'}, changed {_age(folder)} ago"]
+    told += _lost(folder, table, finalized)
     if state == NOT_FINALIZED:
         told += [_why_not_finalized(folder, table, finalized), f"{CODE}emoray finalize {shlex.quote(str(folder.path))}"]
     told += ["", *_leaderboard(every, finalized, folder, width, at_work)]
     failed = [trial for trial in every if trial.status == FAILED]
     told += [f"{trial.id} failed ({trial.failure or 'error'}): {trial.reason}" for trial in failed[:LISTED]]
     return printable("\n".join(wrapped(line, width) for line in told))
+
+
+def _lost(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -> list[str]:
+    """What must have been there: a trial that has ended well has trained, and a run that was finalized had trials."""
+    if finalized and not table.trials:
+        return [f"{folder.path / 'trials'} is missing or empty, though the run was finalized; bring it back"]
+    bare = [trial for trial in table if trial.status in (FINISHED, STOPPED) and not trial.history]
+    remedy = "bring it back, or delete the trial's folder"
+    return [
+        f"{folder.trial(trial.id) / 'history.csv'} is missing or empty, though the trial has {trial.status}; {remedy}"
+        for trial in bare[:LISTED]
+    ]
 
 
 def _why_not_finalized(folder: RunFolder, table: TrialTable, finalized: Mapping[str, Any]) -> str:
@@ -127,8 +140,10 @@ def printable(text: str) -> str:
 
 
 def _row(folder: RunFolder) -> tuple[str, str, str, str, str]:
-    table, metric = trials.restore(folder), _metric(folder)
-    best, state = best_trial(table), _state(folder, table, _finalized(folder))
+    table, metric, finalized = trials.restore(folder), _metric(folder), _finalized(folder)
+    if lost := _lost(folder, table, finalized):
+        raise UserError(lost[0])
+    best, state = best_trial(table), _state(folder, table, finalized)
     score = f"{metric} {natural(best, metric)}" if best is not None else "-"
     # A run that is finished has all its trials, even where a space held fewer than were asked for.
     total = len(table.trials) if state == FINISHED else max(_wanted(folder), len(table.trials))

@@ -65,6 +65,7 @@ def test_a_damaged_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixt
             ("trials/simple_cnn-001/settings.json", '{"trial": "simple_cnn-001"}'),
             ("trials/simple_cnn-001/history.csv", "epoch,score\nx,y\n"),
             ("trials/simple_cnn-001/end.json", "{}"),
+            ("trials/simple_cnn-001/history.csv", ""),
             ("sweep.yaml", "models: ["),
             ("sweep.yaml", ""),
         ]
@@ -74,10 +75,13 @@ def test_a_damaged_run_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixt
         write_text(broken / file, text)
     assert cli.main(["runs", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert [told.count(f"broken-{number} is damaged: ") for number in range(6)] == [1] * 6, told
+    assert [told.count(f"broken-{number} is damaged: ") for number in range(7)] == [1] * 7, told
     assert "unfinished  2/4" in told
     assert cli.main(["show", str(tmp_path / "broken-0")]) == 2
     assert "simple_cnn-001/settings.json" in capsys.readouterr().err
+    assert cli.main(["show", str(tmp_path / "broken-4")]) == 0
+    shown = capsys.readouterr().out
+    assert "simple_cnn-001/history.csv is missing or empty, though the trial has finished" in " ".join(shown.split())
 
 
 def test_trials_that_are_still_to_come_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
