@@ -1,11 +1,15 @@
-"""SIGTERM, by which schedulers, containers and service managers end a process, does what Ctrl-C does."""
+"""SIGTERM, by which schedulers, containers and service managers end a process, does what Ctrl-C does; none is lost."""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+AGAIN_SECONDS = 0.05
+"""After so long a signal is sent again whose KeyboardInterrupt Python has dropped."""
 
 
 class Termination:
@@ -30,10 +34,23 @@ def handled() -> Iterator[Termination]:
     if threading.current_thread() is not threading.main_thread():  # no other may have handlers
         yield termination
         return
-    before = signal.signal(signal.SIGTERM, termination)
+    before, hook = signal.signal(signal.SIGTERM, termination), sys.unraisablehook
+
+    def dropped(told: "sys.UnraisableHookArgs") -> None:
+        """Python drops what is raised while it calls a finalizer or a weak reference's callback."""
+        if not isinstance(told.exc_value, KeyboardInterrupt):
+            hook(told)
+            return
+        number = signal.SIGTERM if termination.received else signal.SIGINT
+        again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (threading.main_thread().ident, number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = dropped
     try:
         yield termination
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 
