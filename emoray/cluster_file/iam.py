@@ -34,7 +34,7 @@ _PERMISSIONS = {
 
 
 _EVERYWHERE = (
-    *("ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances", "iam:PassRole"),  # which have rules of their own
+    *("ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances"),  # which have rules of their own
     *("ecr:GetAuthorizationToken", "cloudwatch:PutMetricData", "logs:CreateLogGroup"),
 )
 """What may be done with the resource "*", beside looking (`ec2:Describe...`)."""
@@ -147,8 +147,7 @@ def _passed(resource: Any, place: str, references: References) -> str:
     if re.search(r"[*?]", written := References.text(resource)):
         return f"'{written}' is more than one role, and some may do anything: name the workers' role"
     told = "name the workers' role, as in {'Fn::GetAtt': [WorkerRole, Arn]}"
-    named = resource.get("Fn::GetAtt") if isinstance(resource, Mapping) else None
-    role = str(named[0] if isinstance(named, list) and named else named or "").partition(".")[0]
+    role = References.named(resource) if isinstance(resource, Mapping) and "Ref" not in resource else ""
     if role not in references.resources:
         return f"{written or resource!r} is no role of this template, so what it may do cannot be seen: {told}"
     if place.startswith(f"Resources.{role}."):

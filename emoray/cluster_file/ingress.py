@@ -73,9 +73,7 @@ def _rule(rule: Mapping[str, Any], place: str, references: References, problems:
 
 def _own(group: Any, references: References) -> bool:
     """Whether a security group is one that the template makes."""
-    named = next(iter(group.values()), None) if isinstance(group, Mapping) else None
-    name = str(named[0] if isinstance(named, list) and named else named).partition(".")[0]
-    resource = references.resources.get(name)
+    resource = references.resources.get(References.named(group))
     return isinstance(resource, Mapping) and resource.get("Type") == "AWS::EC2::SecurityGroup"
 
 

@@ -60,6 +60,16 @@ class References:
         return ""
 
     @staticmethod
+    def named(value: Any) -> str:
+        """The one thing of the template that a value is or is of, or empty."""
+        match value:
+            case {"Ref": str(name)} | {"Fn::GetAtt": [str(name), *_]}:
+                return name
+            case {"Fn::GetAtt": str(name)}:
+                return name.partition(".")[0]
+        return ""
+
+    @staticmethod
     def inserted(text: str) -> list[str]:
         """The names that Fn::Sub would put values in the place of."""
         return [str(name) for name in _INSERTED.findall(text)]
